@@ -1,0 +1,1 @@
+"""Worker side: all that runs inside one trial. Imports nothing from `workflows` or `jobs`."""

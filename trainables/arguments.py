@@ -1,0 +1,86 @@
+"""What a trial is told: training arguments under their Hugging Face names, the model, and the whole trial.
+
+The sweep file's `training` section and the axes of `search.space` are validated by the same `TrainingArguments`,
+so a value that is refused here never reaches a worker.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Metric = Literal["accuracy", "f1_macro", "loss"]
+Precision = Literal["fp32", "bf16"]
+Positive = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Frozen(BaseModel):
+    """Base of all configuration: immutable, unknown keys refused, no silent conversion of text to numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+
+class TrainingArguments(Frozen):
+    """How a trial trains. Names and meanings are those of `transformers.TrainingArguments`; lora_* of `peft.LoraConfig`."""
+
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-5
+    num_train_epochs: Positive = 3
+    per_device_train_batch_size: Positive = 16
+    per_device_eval_batch_size: Positive = 64
+    gradient_accumulation_steps: Positive = 1
+    max_length: Annotated[int, Field(ge=4)] = Field(
+        256, description="tokens per text, special tokens included; longer texts are cut"
+    )
+    weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    adam_beta1: Probability = 0.9
+    adam_beta2: Probability = 0.999
+    adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    lr_scheduler_type: Literal["linear"] = "linear"
+    warmup_steps: Annotated[float, Field(ge=0)] = Field(
+        0.1, description="below 1: share of all steps; from 1: number of steps"
+    )
+    bf16: bool | None = Field(None, description="null: where a probe of the hardware shows a gain")
+    metric_for_best_model: Metric = Field(
+        "accuracy", description="read on validation, picks the epoch and ranks the trials"
+    )
+    lora_r: Positive = 8
+    lora_alpha: Positive = 16
+    lora_dropout: Probability = 0.05
+
+
+class ModelSpec(Frozen):
+    """A pretrained encoder, resolved by the driver: workers get a local path, never a Hub id or `pkg://`."""
+
+    name: str = Field(description="as the user wrote it; shown in the leaderboard")
+    path: str = Field(description="local folder with config.json, *.safetensors and tokenizer files")
+    sha256: str = Field(description="over all files of the folder that decide the weights and tokens")
+    tokenizer_sha256: str
+    model_type: str
+    num_hidden_layers: Positive = Field(description="layers used: the first N of the model's own")
+
+
+class TrialSpec(Frozen):
+    """One trial, complete: `run_trial` needs nothing else, with or without Ray."""
+
+    trial_id: str
+    point_id: str
+    seed: int
+    model: ModelSpec
+    freeze: str
+    training: TrainingArguments
+    labels: tuple[str, ...]
+    precision: Precision
+    data: str = Field(
+        description="folder with train.parquet, validation.parquet, test.parquet (row, text, text_pair, label)"
+    )
+    data_fingerprint: str
+    cache: str = Field(description="folder of tokens shared by all trials")
+    directory: str = Field(description="this trial's folder in the sweep directory")
+    num_threads: Positive = 1
+
+    @property
+    def lower_is_better(self) -> bool:
+        return self.training.metric_for_best_model == "loss"

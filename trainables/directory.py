@@ -1,0 +1,116 @@
+"""Every path of a sweep directory and of the cache beside it, in one place.
+
+<storage>/<name>/manifest.json …   SweepDirectory
+<storage>/<name>/trials/<id>/ …    TrialDirectory
+<storage>/cache/<kind>/<sha256>/   CacheDirectory: prepared data and tokens, shared by all sweeps of a storage
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_EPOCH = re.compile(r"epoch-(\d+)\.json")
+
+
+@dataclass(frozen=True)
+class TrialDirectory:
+    """The files of one trial, or of one baseline (which has no epochs, state or checkpoint)."""
+
+    root: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.root / "trial.json"
+
+    @property
+    def result(self) -> Path:
+        return self.root / "result.json"
+
+    @property
+    def predictions(self) -> Path:
+        return self.root / "predictions.parquet"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.root / "checkpoint"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log.txt"
+
+    def epoch(self, number: int) -> Path:
+        return self.root / f"epoch-{number:03d}.json"
+
+    def epochs(self) -> list[Path]:
+        """The epoch files that exist, in order of their number."""
+        found = [
+            (int(match[1]), path) for path in self.root.glob("epoch-*.json") if (match := _EPOCH.fullmatch(path.name))
+        ]
+        return [path for _, path in sorted(found)]
+
+
+@dataclass(frozen=True)
+class CacheDirectory:
+    """Content-addressed folders under `<storage>/cache`."""
+
+    root: Path
+
+    def data(self, fingerprint: str) -> Path:
+        """Prepared splits: train.parquet, validation.parquet, test.parquet."""
+        return self.root / "data" / fingerprint
+
+    def tokens(self, key: str) -> Path:
+        """Ragged token ids of each split for one (data, tokenizer, max_length)."""
+        return self.root / "tokens" / key
+
+
+@dataclass(frozen=True)
+class SweepDirectory:
+    """`<storage>/<name>`: everything a sweep leaves behind."""
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "manifest.json"
+
+    @property
+    def lease(self) -> Path:
+        return self.root / "lease.json"
+
+    @property
+    def trials(self) -> Path:
+        return self.root / "trials"
+
+    @property
+    def baselines(self) -> Path:
+        return self.root / "baselines"
+
+    @property
+    def figures(self) -> Path:
+        return self.root / "figures"
+
+    @property
+    def leaderboard_json(self) -> Path:
+        return self.root / "leaderboard.json"
+
+    @property
+    def leaderboard_csv(self) -> Path:
+        return self.root / "leaderboard.csv"
+
+    @property
+    def tracking(self) -> Path:
+        """What the MLflow writer has delivered so far."""
+        return self.root / "tracking.json"
+
+    @property
+    def cache(self) -> CacheDirectory:
+        return CacheDirectory(self.root.parent / "cache")
+
+    def trial(self, trial_id: str) -> TrialDirectory:
+        return TrialDirectory(self.trials / trial_id)
+
+    def baseline(self, name: str) -> TrialDirectory:
+        return TrialDirectory(self.baselines / name)

@@ -1,0 +1,124 @@
+"""Files that are either whole or not there: atomic writes, JSON with its own hash, COMMIT-ed directories.
+
+A sweep directory must survive a kill at any instant. So every file is written to a temporary name and moved
+into place, every JSON carries the sha256 of its content, and a directory counts only once its COMMIT file,
+written last, lists the size and hash of each file in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from trainables.errors import CorruptFile
+
+COMMIT = "COMMIT"
+_SEAL = "sha256"
+
+
+def sha256_file(path: Path) -> str:
+    """Hash of a file's bytes, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """Hash of a JSON value that does not depend on the order of keys. NaN and infinity raise ValueError."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file atomically: readers see the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON object atomically, sealed with the sha256 of its content under the key `sha256`."""
+    sealed = {**value, _SEAL: sha256_json(value)}
+    write_text(path, json.dumps(sealed, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what `write_json` wrote, without its seal.
+
+    Raises FileNotFoundError where there is none, CorruptFile where the content does not match its hash.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        seal = value.pop(_SEAL)
+        if sha256_json(value) == seal:
+            return dict(value)
+    except (ValueError, KeyError, AttributeError, TypeError):
+        pass
+    raise CorruptFile(f"{path} is cut off or was changed: its content does not match its sha256")
+
+
+@contextlib.contextmanager
+def new_directory(final: Path) -> Iterator[Path]:
+    """Yield a scratch directory that becomes `final`, COMMIT-ed, when the block ends without an error.
+
+    An existing `final` is replaced. If another process made it in the meantime, the later one wins; both hold
+    the same content, because such directories are named or owned by what they contain.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}."))
+    try:
+        yield scratch
+        _write_commit(scratch)
+        scratch.chmod(0o755)
+        _swap(scratch, final)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def is_committed(directory: Path) -> bool:
+    """Whether a directory was finished. Cheap: looks for COMMIT only; `verify` checks the content."""
+    return (directory / COMMIT).is_file()
+
+
+def verify(directory: Path) -> None:
+    """Check every file of a COMMIT-ed directory against its size and hash; raise CorruptFile naming the file."""
+    if not is_committed(directory):
+        raise CorruptFile(f"{directory} was never finished: it has no {COMMIT} file")
+    for name, known in read_json(directory / COMMIT)["files"].items():
+        path = directory / name
+        if path.is_symlink() or not path.resolve().is_relative_to(directory.resolve()) or not path.is_file():
+            raise CorruptFile(f"{path} is missing or is not a plain file inside {directory}")
+        if path.stat().st_size != known["size"] or sha256_file(path) != known["sha256"]:
+            raise CorruptFile(f"{path} is cut off or was changed: its size or sha256 does not match {COMMIT}")
+
+
+def _write_commit(directory: Path) -> None:
+    files = {
+        path.relative_to(directory).as_posix(): {"size": path.stat().st_size, "sha256": sha256_file(path)}
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+    write_json(directory / COMMIT, {"files": files})
+
+
+def _swap(scratch: Path, final: Path) -> None:
+    """Move `scratch` to `final`; a directory cannot be renamed over a full one, so the old one steps aside."""
+    if final.exists():
+        aside = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}.old."))
+        os.replace(final, aside / "old")
+        shutil.rmtree(aside, ignore_errors=True)
+    os.replace(scratch, final)

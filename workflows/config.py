@@ -1,0 +1,176 @@
+"""The sections of a sweep file as pydantic models. `workflows.sweep_file.load` reads one.
+
+Nothing here imports torch, transformers, ray or mlflow, so a typo answers at once.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from trainables.arguments import Frozen, Positive, TrainingArguments
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+SPLITS = ("train", "validation", "test")
+
+
+def seconds(duration: str | float) -> float:
+    """Read a duration: a number of seconds, or a number with s, m, h or d, as in `30m`. Raises ValueError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", str(duration).strip())
+    if match is None or float(match[1]) <= 0:
+        raise ValueError("must be a number of seconds above 0, or a number with s, m, h or d, as in 30m")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+class SplitNames(Frozen):
+    """Where each split comes from: a Hub split, a value of `split_column`, or a file. null: cut from train."""
+
+    train: str = "train"
+    validation: str | None = None
+    test: str | None = None
+
+
+class SplitSizes(Frozen):
+    """Caps on the rows of each split, applied after splitting."""
+
+    train: Positive | None = None
+    validation: Positive | None = None
+    test: Positive | None = None
+
+
+class DataConfig(Frozen):
+    """What to learn from: the source, its columns, its labels and its splits."""
+
+    path: str
+    name: str | None = Field(None, description="configuration of a Hub data set, as in load_dataset(path, name)")
+    revision: str | None = Field(None, description="commit of a Hub data set")
+    text_column: str | Annotated[list[str], Field(min_length=1)] = Field(
+        "text", description="a list is joined with a space"
+    )
+    text_pair_column: str | None = Field(None, description="second sentence of a pair")
+    label_column: str = "label"
+    labels: dict[str, str] | None = None
+    group_column: str | None = None
+    split_column: str | None = None
+    splits: SplitNames | None = Field(
+        None, description="null: a split column or Hub splits named train, validation, test"
+    )
+    validation_fraction: Fraction = 0.1
+    test_fraction: Fraction = 0.2
+    sizes: SplitSizes = SplitSizes()
+    seed: Seed = 42
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _names_are_text(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            key: str(name).lower() if isinstance(name, bool) else str(name)
+            for key, name in value.items()
+            if name is not None
+        }
+
+
+class ModelChoice(Frozen):
+    """A value of the `model` axis. A plain string is its path and its name."""
+
+    path: str
+    name: str = ""
+    num_hidden_layers: Positive | None = Field(None, description="keep the first N layers only")
+    revision: str | None = Field(None, description="commit of a Hub model")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"path": value}
+        if isinstance(value, dict) and not value.get("name"):
+            value = {**value, "name": value.get("path", "")}
+        return value
+
+
+class Point(Frozen):
+    """One combination of axis values, without a seed."""
+
+    model: ModelChoice
+    freeze: str
+    training: TrainingArguments
+    axes: dict[str, Any] = Field(description="the values as written, for display")
+
+
+class SearchConfig(Frozen):
+    """Which points to try. Each block of `space` is the product of its lists."""
+
+    space: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    algorithm: Literal["grid", "random", "optuna"] = "grid"
+    num_trials: Positive | None = None
+    scheduler: Literal["fifo", "asha"] = "fifo"
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [42]
+    seed: Seed = 42
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _one_seed(cls, value: Any) -> Any:
+        return [value] if isinstance(value, int) else value
+
+
+class ResourcesConfig(Frozen):
+    """What each trial asks of the cluster."""
+
+    cpus_per_trial: Positive = 1
+    gpus_per_trial: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="null: 1 where the cluster has GPUs, else 0"
+    )
+    workers_per_trial: Positive = 1
+    max_concurrent_trials: Positive | None = None
+    trial_timeout: str | float = "30m"
+
+    @field_validator("gpus_per_trial")
+    @classmethod
+    def _whole_or_part(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and value != int(value):
+            raise ValueError("must be a whole number, or a fraction of one GPU between 0 and 1")
+        return value
+
+    @field_validator("trial_timeout")
+    @classmethod
+    def _duration(cls, value: str | float) -> str | float:
+        seconds(value)
+        return value
+
+
+class TrackingConfig(Frozen):
+    """Where MLflow is and what it gets."""
+
+    uri: str | None = None
+    experiment: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    register_as: Annotated[str, Field(min_length=1, max_length=250, pattern=r"^[^/:.%\"']+$")] | None = None
+    checkpoints: Literal["none", "champion", "all"] = "champion"
+
+    @field_validator("uri")
+    @classmethod
+    def _known_scheme(cls, value: str | None) -> str | None:
+        schemes = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
+        scheme = re.match(r"([a-z]+)(\+[a-z0-9]+)?(:|$)", value or "")
+        if value is not None and (scheme is None or scheme[1] not in schemes):
+            raise ValueError(
+                f"must begin with one of {', '.join(f'{name}:' for name in schemes)} (MLflow's folder store ./mlruns is no longer written)"
+            )
+        return value
+
+
+class SweepConfig(Frozen):
+    """A whole sweep file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    data: DataConfig
+    search: SearchConfig
+    training: TrainingArguments = TrainingArguments()
+    baselines: list[str] = ["majority", "tfidf"]
+    resources: ResourcesConfig = ResourcesConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    storage: Annotated[str, Field(min_length=1)] = "runs"

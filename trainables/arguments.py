@@ -23,7 +23,7 @@ class Frozen(BaseModel):
 
 
 class TrainingArguments(Frozen):
-    """How a trial trains. Names and meanings are those of `transformers.TrainingArguments`; lora_* of `peft.LoraConfig`."""
+    """How a trial trains: names and meanings of `transformers.TrainingArguments`, lora_* of `peft.LoraConfig`."""
 
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-5
     num_train_epochs: Positive = 3

@@ -44,7 +44,7 @@ def write_text(path: Path, text: str) -> None:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -119,6 +119,6 @@ def _swap(scratch: Path, final: Path) -> None:
     """Move `scratch` to `final`; a directory cannot be renamed over a full one, so the old one steps aside."""
     if final.exists():
         aside = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}.old."))
-        os.replace(final, aside / "old")
+        final.replace(aside / "old")
         shutil.rmtree(aside, ignore_errors=True)
-    os.replace(scratch, final)
+    scratch.replace(final)

@@ -109,7 +109,7 @@ class SearchConfig(Frozen):
     algorithm: Literal["grid", "random", "optuna"] = "grid"
     num_trials: Positive | None = None
     scheduler: Literal["fifo", "asha"] = "fifo"
-    seeds: Annotated[list[Seed], Field(min_length=1)] = [42]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (42,)
     seed: Seed = 42
 
     @field_validator("seeds", mode="before")
@@ -157,9 +157,8 @@ class TrackingConfig(Frozen):
         schemes = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
         scheme = re.match(r"([a-z]+)(\+[a-z0-9]+)?(:|$)", value or "")
         if value is not None and (scheme is None or scheme[1] not in schemes):
-            raise ValueError(
-                f"must begin with one of {', '.join(f'{name}:' for name in schemes)} (MLflow's folder store ./mlruns is no longer written)"
-            )
+            known = ", ".join(f"{name}:" for name in schemes)
+            raise ValueError(f"must begin with one of {known} (a folder such as ./mlruns is not a store any more)")
         return value
 
 
@@ -170,7 +169,7 @@ class SweepConfig(Frozen):
     data: DataConfig
     search: SearchConfig
     training: TrainingArguments = TrainingArguments()
-    baselines: list[str] = ["majority", "tfidf"]
+    baselines: tuple[str, ...] = ("majority", "tfidf")
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
     storage: Annotated[str, Field(min_length=1)] = "runs"

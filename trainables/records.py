@@ -1,0 +1,88 @@
+"""What a trial or baseline leaves behind, as values: one EpochRecord per finished epoch, one Result at its end.
+
+Leaderboard, MLflow and the report are derived from these files alone. Metrics are named
+`train/loss`, `validation/accuracy`, `test/f1_macro`, …; timestamps are milliseconds since 1970 and are fixed when
+the metric is measured, so that delivering one twice changes nothing. Step = optimizer step, from 1.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field
+
+from trainables.arguments import Frozen
+from trainables.errors import Reason
+from trainables.files import read_json, write_json
+
+Status = Literal["PENDING", "RUNNING", "DONE", "STOPPED", "FAILED"]
+Split = Literal["train", "validation", "test"]
+
+
+class Record(Frozen):
+    """A value that is stored as one sealed JSON file."""
+
+    def write(self, path: Path) -> None:
+        write_json(path, self.model_dump(mode="json"))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Raises FileNotFoundError or CorruptFile."""
+        return cls.model_validate(read_json(path))
+
+
+class StepSeries(Frozen):
+    """What was applied at each optimizer step of one epoch: four lists of equal length."""
+
+    step: list[int]
+    learning_rate: list[float]
+    loss: list[float]
+    timestamp: list[int]
+
+
+class EpochRecord(Record):
+    """One finished epoch: mean training loss and validation metrics, with the steps that led there."""
+
+    trial_id: str
+    epoch: int
+    step: int
+    timestamp: int
+    seconds: float
+    metrics: dict[str, float]
+    steps: StepSeries
+
+
+class Evaluation(Frozen):
+    """Scores of one set of weights on one split. Rows of the confusion matrix are true labels, columns predicted."""
+
+    metrics: dict[str, float]
+    confusion_matrix: list[list[int]]
+    classification_report: dict[str, dict[str, float]]
+
+
+class Result(Record):
+    """The end of a trial or baseline: exactly one state, and for DONE the scores of the best epoch's weights.
+
+    `trial_id` is a baseline's name for baselines. `metrics` holds `validation/*` of the best epoch and, for DONE,
+    `test/*`. `evaluations` has an entry per scored split. `reason` and `message` are set for FAILED only.
+    """
+
+    kind: Literal["trial", "baseline"]
+    trial_id: str
+    status: Status
+    reason: Reason | None = None
+    message: str | None = None
+    epoch: int | None = None
+    step: int | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+    evaluations: dict[Split, Evaluation] = Field(default_factory=dict)
+    trainable_parameters: int | None = None
+    total_parameters: int | None = None
+    device: str | None = None
+    started: int
+    ended: int
+
+    @property
+    def seconds(self) -> float:
+        return (self.ended - self.started) / 1000

@@ -16,8 +16,15 @@ Positive = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
+def better(metric: Metric, value: float, than: float | None) -> bool:
+    """Whether a value of a metric beats another; the first value always does, an equal one does not."""
+    if than is None:
+        return True
+    return value < than if metric == "loss" else value > than
+
+
 class Frozen(BaseModel):
-    """Base of all configuration: immutable, unknown keys refused, no silent conversion of text to numbers."""
+    """Base of all configuration: immutable, unknown keys refused, no NaN and no infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
@@ -60,6 +67,7 @@ class ModelSpec(Frozen):
     tokenizer_sha256: str
     model_type: str
     num_hidden_layers: Positive = Field(description="layers used: the first N of the model's own")
+    hidden_size: Positive
 
 
 class TrialSpec(Frozen):
@@ -80,7 +88,3 @@ class TrialSpec(Frozen):
     cache: str = Field(description="folder of tokens shared by all trials")
     directory: str = Field(description="this trial's folder in the sweep directory")
     num_threads: Positive = 1
-
-    @property
-    def lower_is_better(self) -> bool:
-        return self.training.metric_for_best_model == "loss"

@@ -77,20 +77,12 @@ class SweepDirectory:
         return self.root / "manifest.json"
 
     @property
-    def lease(self) -> Path:
-        return self.root / "lease.json"
-
-    @property
     def trials(self) -> Path:
         return self.root / "trials"
 
     @property
     def baselines(self) -> Path:
         return self.root / "baselines"
-
-    @property
-    def figures(self) -> Path:
-        return self.root / "figures"
 
     @property
     def leaderboard_json(self) -> Path:
@@ -104,6 +96,11 @@ class SweepDirectory:
     def tracking(self) -> Path:
         """What the MLflow writer has delivered so far."""
         return self.root / "tracking.json"
+
+    @property
+    def driver_log(self) -> Path:
+        """What Ray and Tune would have printed."""
+        return self.root / "driver.log"
 
     @property
     def cache(self) -> CacheDirectory:

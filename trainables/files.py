@@ -71,6 +71,20 @@ def read_json(path: Path) -> dict[str, Any]:
     raise CorruptFile(f"{path} is cut off or was changed: its content does not match its sha256")
 
 
+def write_parquet(path: Path, table: Any) -> None:
+    """Write a pyarrow table atomically."""
+    import pyarrow.parquet
+
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        pyarrow.parquet.write_table(table, temporary)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
 @contextlib.contextmanager
 def new_directory(final: Path) -> Iterator[Path]:
     """Yield a scratch directory that becomes `final`, COMMIT-ed, when the block ends without an error.

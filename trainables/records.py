@@ -18,6 +18,7 @@ from trainables.files import read_json, write_json
 
 Status = Literal["PENDING", "RUNNING", "DONE", "STOPPED", "FAILED"]
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 class Record(Frozen):

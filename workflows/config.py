@@ -14,7 +14,6 @@ from trainables.arguments import Frozen, Positive, TrainingArguments
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-SPLITS = ("train", "validation", "test")
 
 
 def seconds(duration: str | float) -> float:

@@ -28,17 +28,17 @@ _WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None} | {
 
 @dataclass
 class Document:
-    """A parsed file: its value, and for each location in it the line where it stands (from 1)."""
+    """A parsed file: its value, and for each location in it where it was written (`file:line`)."""
 
     source: str
     value: Any
-    lines: dict[Location, int] = field(default_factory=dict)
+    marks: dict[Location, str] = field(default_factory=dict)
 
     def where(self, location: Location) -> str:
         """`file:line` of a location, or of the nearest thing around it."""
         for length in range(len(location), -1, -1):
-            if location[:length] in self.lines:
-                return f"{self.source}:{self.lines[location[:length]]}"
+            if location[:length] in self.marks:
+                return self.marks[location[:length]]
         return self.source
 
 
@@ -101,7 +101,7 @@ class _Builder:
         self.count += 1
         if self.count > MAX_VALUES or id(node) in self.open:
             raise BadInput(f"{self._at(node)}: aliases expand to more than {MAX_VALUES:,} values or contain themselves")
-        self.document.lines.setdefault(location, node.start_mark.line + 1)
+        self.document.marks.setdefault(location, self._at(node))
         self.open.add(id(node))
         try:
             return self._value(node, location)
@@ -127,7 +127,7 @@ class _Builder:
             if key in first:
                 raise BadInput(f"{self._at(key_node)}: the key '{key}' stands twice (first on line {first[key]})")
             first[key] = key_node.start_mark.line + 1
-            self.document.lines[(*location, key)] = first[key]
+            self.document.marks[(*location, key)] = self._at(key_node)
             result[key] = self.build(value_node, (*location, key))
         return result
 

@@ -1,0 +1,47 @@
+# Two commands matter: `make demo` and `make test`. Both make .venv first; nothing is installed twice.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PYTEST := $(BIN)/pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format test-fast test-slow test-cluster clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(INSTALLED): pyproject.toml constraints.txt requirements-demo.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Fleetune needs Python 3.11 or newer; set PYTHON=…")'
+	@echo "Installing into .venv (a few minutes, once) …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-demo.txt
+	@touch $(INSTALLED)
+
+demo: $(INSTALLED) ## Run the demo sweep on real movie reviews, ending in a leaderboard
+	@$(BIN)/fleetune demo
+
+test: lint test-fast test-slow test-cluster ## Lint, then run all tests
+
+test-fast: $(INSTALLED) ## Tests that take seconds
+	@$(PYTEST) -q -m "not slow and not cluster"
+
+test-slow: $(INSTALLED) ## Tests that run whole sweeps
+	@$(PYTEST) -q -m "slow and not cluster"
+
+test-cluster: $(INSTALLED) ## Tests that submit jobs to a real Ray head
+	@$(PYTEST) -q -m cluster
+
+lint: $(INSTALLED) ## ruff, mypy, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(INSTALLED) ## Let ruff format and fix what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## Remove .venv and caches; sweeps in runs/ stay
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,74 @@
+"""Score a trained classifier on a labelled file: `fleetune evaluate runs/demo held-out.csv`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobs.run import application, run
+from jobs.source import Source
+from trainables.errors import BadInput
+from trainables.records import Evaluation
+
+
+def evaluate(
+    source: Source,
+    file: Annotated[Path, typer.Argument(help="A labelled csv, tsv, jsonl or parquet file.", show_default=False)],
+    text_column: Annotated[str, typer.Option(help="Column of the texts.")] = "text",
+    text_pair_column: Annotated[str | None, typer.Option(help="Column of the second sentences.")] = None,
+    label_column: Annotated[str, typer.Option(help="Column of the labels.")] = "label",
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="RAW=NAME", help="What a raw label is called; may be given many times.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Print metrics, scores per class and the confusion matrix on a labelled file.
+
+    **Examples**
+
+    - `fleetune evaluate runs/demo held-out.csv`
+    - `fleetune evaluate runs/demo held-out.parquet --label 0=negative --label 1=positive --json`
+    """
+    from workflows.dataset import read_labelled
+    from workflows.predict import evaluate as score
+    from workflows.predict import load_classifier
+
+    names = _mapping(label or [])
+    texts, pairs, labels = read_labelled(str(file), text_column, text_pair_column, label_column)
+    found = score(load_classifier(source), texts, pairs, labels, lambda raw: names.get(raw, raw))
+    if as_json:
+        typer.echo(found.model_dump_json())
+    else:
+        _show(found, Console())
+
+
+def _mapping(pairs: list[str]) -> dict[str, str]:
+    for pair in pairs:
+        if "=" not in pair:
+            raise BadInput(f"--label {pair}: write it as RAW=NAME, as in --label 0=negative")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _show(found: Evaluation, console: Console) -> None:
+    for name, value in found.metrics.items():
+        console.print(f"{name:10} {value:.4f}", highlight=False)
+    names = list(found.classification_report)
+    table = Table(
+        box=None, pad_edge=False, header_style="bold", title="\nPer class; rows of the matrix are true labels"
+    )
+    for column in ("label", "precision", "recall", "f1", "support", *(f"→ {name}" for name in names)):
+        table.add_column(column, justify="left" if column == "label" else "right")
+    for name, counts in zip(names, found.confusion_matrix, strict=True):
+        scores = found.classification_report[name]
+        shown = [f"{scores[key]:.4f}" for key in ("precision", "recall", "f1")]
+        table.add_row(Text(name), *shown, f"{scores['support']:.0f}", *map(str, counts))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    run(application(evaluate=evaluate))

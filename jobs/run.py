@@ -1,0 +1,52 @@
+"""How every entry point starts and ends: one message for an error, and the exit code that the design promises."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from trainables.errors import FleetuneError
+
+ABOUT = """Which pretrained encoder, with how much of it frozen and at which learning rate, classifies your text best?
+
+Start with `fleetune demo`, then describe your own data in a sweep file and run `fleetune sweep FILE`."""
+
+
+def application(**commands: Callable[..., Any]) -> typer.Typer:
+    """A typer application of some commands; one alone is the application itself."""
+    app = typer.Typer(
+        help=ABOUT if len(commands) > 1 else None,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for name, command in commands.items():
+        app.command(name)(command)
+    return app
+
+
+def run(app: typer.Typer) -> None:
+    """Run an application and exit: 0, or the code of the error, which is shown as one message."""
+    errors = Console(stderr=True)
+    try:
+        app()
+    except FleetuneError as error:
+        errors.print(f"[bold red]fleetune:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        errors.print("[bold red]fleetune:[/] interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception:  # noqa: BLE001 - shown in full, with exit 1: a defect
+        traceback.print_exc()
+        errors.print("[bold red]fleetune:[/] this is a defect in Fleetune; please report the lines above")
+        sys.exit(1)

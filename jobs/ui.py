@@ -1,0 +1,35 @@
+"""Review the runs of a sweep in MLflow: `fleetune ui runs/demo`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.run import application, run
+
+
+def ui(
+    folder: Annotated[Path, typer.Argument(help="A sweep directory, or the storage folder of many.")] = Path("runs"),
+    open_it: Annotated[bool, typer.Option("--open", help="Run the command and open the browser.")] = False,
+    port: Annotated[int, typer.Option(help="Port of the UI.", min=1, max=65535)] = 5000,
+) -> None:
+    """Print the command that shows a sweep in the MLflow UI; `--open` runs it.
+
+    **Examples**
+
+    - `fleetune ui runs/demo`
+    - `fleetune ui runs/demo --open --port 5001`
+    """
+    from workflows.review import open_ui, ui_command_for
+
+    command = ui_command_for(folder, port)
+    typer.echo(shlex.join(command))
+    if open_it:
+        open_ui(command, port)
+
+
+if __name__ == "__main__":
+    run(application(ui=ui))

@@ -1,0 +1,187 @@
+"""Sweep files: what is accepted, what is refused, and with which message."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainables.errors import BadInput
+from workflows.sweep_file import load
+
+MINIMAL: dict[str, Any] = {"name": "x", "data": {"path": "a.csv"}, "search": {"space": [{"model": "m"}]}}
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "sweep.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def minimal(tmp_path: Path) -> Path:
+    return write(tmp_path, yaml.safe_dump(MINIMAL))
+
+
+def refused(path: Path, *overrides: str) -> str:
+    with pytest.raises(BadInput) as error:
+        load(path, overrides)
+    assert error.value.exit_code == 2
+    return str(error.value)
+
+
+def test_the_shipped_configs_are_valid() -> None:
+    folder = Path(__file__).parents[2] / "jobs" / "configs"
+    names = {load(path).name for path in folder.glob("*.yaml")}
+    assert names == {"demo", "imdb", "ag_news"}
+
+
+def test_defaults_are_those_of_the_design(minimal: Path) -> None:
+    config = load(minimal)
+    assert (config.data.text_column, config.data.label_column) == ("text", "label")
+    assert (config.data.validation_fraction, config.data.test_fraction, config.data.seed) == (0.1, 0.2, 42)
+    assert config.search.seeds == (42,)
+    assert config.baselines == ("majority", "tfidf")
+    assert config.training.metric_for_best_model == "accuracy"
+    assert (config.resources.cpus_per_trial, config.resources.gpus_per_trial) == (1, None)
+    assert config.tracking.checkpoints == "champion"
+    assert config.storage == "runs"
+
+
+# Each row: overrides on a minimal file, and what the message must say.
+BAD_VALUES = [
+    (["training.learning_rates=1"], "unknown key; did you mean 'learning_rate'?"),
+    (["training.warmup_ratio=0.1"], "use warmup_steps"),
+    (["training.learning_rate=0"], "greater than 0"),
+    (["training.learning_rate=-1"], "greater than 0"),
+    (["training.learning_rate=.nan"], "finite"),
+    (["training.learning_rate=.inf"], "training.learning_rate: inf: input should be a finite number"),
+    (["training.num_train_epochs=0"], "greater than or equal to 1"),
+    (["training.num_train_epochs=1.5"], "valid integer"),
+    (["training.per_device_train_batch_size=0"], "greater than or equal to 1"),
+    (["training.max_length=0"], "greater than or equal to 4"),
+    (["training.metric_for_best_model=f1"], "'f1'"),
+    (["training.bf16=maybe"], "bool"),
+    (["search.space=[]"], "at least 1 item"),
+    (["search.space.0.learning_rate=[]"], "has no values"),
+    (["search.space.0.learning_rate=[1e-5, abc]"], "search.space.0.learning_rate.1: 'abc'"),
+    (["search.space.0.lr=1e-5"], "use learning_rate"),
+    (["search.space.0.learning_rate={loguniform: [1e-5, 1e-3]}"], "a range needs search.algorithm random or optuna"),
+    (["search.space.0.metric_for_best_model=loss"], "cannot be an axis"),
+    (["search.space.0.bf16=true"], "cannot be an axis"),
+    (["search.space.0.model={name: x}"], "search.space.0.model.path: is missing"),
+    (["search.space.0.model={path: x, layers: 3}"], "search.space.0.model.layers: unknown key"),
+    (["search.space.0.freeze=2"], "not the name of a freeze policy"),
+    (["search.space=[{freeze: head}]"], "'model' is missing"),
+    (["search.algorithm=random"], "only 'grid' is there yet"),
+    (["search.algorithm=optuna"], "only 'grid' is there yet"),
+    (["search.algorithm=hyperband"], "'grid', 'random' or 'optuna'"),
+    (["search.scheduler=asha"], "only 'fifo' is there yet"),
+    (["search.seeds=[]"], "at least 1 item"),
+    (["search.seeds=[a]"], "search.seeds.0: 'a'"),
+    (["search.seeds=[4294967296]"], "less than 4294967296"),
+    (["resources.gpus_per_trial=1.5"], "whole number, or a fraction"),
+    (["resources.gpus_per_trial=-1"], "greater than or equal to 0"),
+    (["resources.workers_per_trial=2"], "only 1 is there yet"),
+    (["resources.trial_timeout=soon"], "30m"),
+    (["tracking.uri=./mlruns"], "not a store any more"),
+    (["tracking.uri=ftp://x"], "must begin with one of"),
+    (["tracking.checkpoints=best"], "'none', 'champion' or 'all'"),
+    (["storage=s3://bucket/runs"], "only a folder is there yet"),
+    (["name=../up"], "pattern"),
+    (["name=a b"], "pattern"),
+    (["data.splits={trian: a}"], "did you mean 'train'?"),
+    (["data.validation_fraction=1.0"], "less than 1"),
+    (["data.sizes.train=0"], "greater than or equal to 1"),
+    (["data=3"], "data: 3"),
+    (["nonsense=1"], "nonsense: unknown key"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "expected"), BAD_VALUES, ids=[row[0][0] for row in BAD_VALUES])
+def test_a_bad_value_is_named_with_what_is_allowed(minimal: Path, overrides: list[str], expected: str) -> None:
+    message = refused(minimal, *overrides)
+    assert expected in message
+    assert overrides[0].partition("=")[0].split(".")[-1].strip("0123456789") in message
+
+
+def test_a_mistyped_key_names_its_line_and_the_nearest_key(tmp_path: Path) -> None:
+    text = "name: x\ndata: {path: a.csv}\nsearch:\n  space:\n    - model: m\n      freez: full\n"
+    message = refused(write(tmp_path, text))
+    assert message.startswith(f"{tmp_path}/sweep.yaml:6: search.space.0.freez: unknown axis; did you mean 'freeze'?")
+
+
+def test_all_errors_are_shown_at_once(minimal: Path) -> None:
+    assert len(refused(minimal, "training.num_train_epochs=0", "storage=3", "data.seed=x").splitlines()) == 3
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "just text", "name: x"])
+def test_a_file_that_is_no_sweep_file_is_refused(tmp_path: Path, text: str) -> None:
+    assert "sweep.yaml" in refused(write(tmp_path, text))
+
+
+def test_overrides_reach_values_lists_and_every_block(minimal: Path) -> None:
+    config = load(
+        minimal,
+        [
+            "search.space=[{model: a}, {model: b}]",
+            "search.space.*.freeze=[head, full]",
+            "search.space.1.learning_rate=1e-4",
+            "training.num_train_epochs=7",
+            "tracking.experiment=null",
+        ],
+    )
+    assert [block["freeze"] for block in config.search.space] == [["head", "full"]] * 2
+    assert config.search.space[1]["learning_rate"] == 1e-4
+    assert config.training.num_train_epochs == 7
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("training.num_train_epochs", "key=value"),
+        ("=1", "key=value"),
+        ("search.space.5.freeze=head", "use 0 to 0, or *"),
+        ("name.inner=1", "is a single value"),
+        ("training.num_train_epochs=[", "not valid YAML"),
+    ],
+)
+def test_an_override_that_cannot_be_applied_is_named(minimal: Path, override: str, expected: str) -> None:
+    message = refused(minimal, override)
+    assert expected in message
+    assert "--set" in message
+
+
+def test_labels_stay_text(minimal: Path) -> None:
+    config = load(minimal, ["data.labels={0: no, 1: yes, 2.0: true, 3: 4}"])
+    assert config.data.labels == {"0": "no", "1": "yes", "2.0": "true", "3": "4"}
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+_KEYS = st.sampled_from(
+    [
+        *("data.path", "data.labels", "data.splits", "data.text_column", "search.seeds", "search.space"),
+        *("search.space.0.model", "search.space.0.learning_rate", "training", "resources", "tracking.uri"),
+        *("storage", "name", "baselines"),
+    ]
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(_KEYS, _JSON)
+def test_any_value_anywhere_gives_a_config_or_a_bad_input(key: str, value: object) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder), yaml.safe_dump(MINIMAL))
+        with contextlib.suppress(BadInput):
+            load(path, [f"{key}={yaml.safe_dump(value, default_flow_style=True)}"])

@@ -1,0 +1,45 @@
+"""What a worker's hardware can do: asked once per sweep, on a worker, before the trials are planned."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+
+_SIZE = 768
+_REPEATS = 5
+# Below this gain the rounding of bf16 buys nothing worth having.
+WORTHWHILE = 1.3
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The device that trials will run on, and how much faster a bf16 matrix product is there than an fp32 one."""
+
+    device: str
+    bf16_supported: bool
+    bf16_gain: float
+
+
+def probe() -> Hardware:
+    """Time fp32 and bf16 matrix products side by side, interleaved, and compare their medians."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda" if cuda else "cpu")
+    name = torch.cuda.get_device_name() if cuda else "cpu"
+    if cuda and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return Hardware(name, bf16_supported=False, bf16_gain=0.0)
+    single = torch.randn(_SIZE, _SIZE, device=device)
+    half = single.to(torch.bfloat16)
+    single @ single, half @ half
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(_REPEATS):
+        for matrix, found in zip((single, half), times, strict=True):
+            began = time.perf_counter()
+            matrix @ matrix
+            if cuda:
+                torch.cuda.synchronize()
+            found.append(time.perf_counter() - began)
+    gain = statistics.median(times[0]) / statistics.median(times[1])
+    return Hardware(name, bf16_supported=True, bf16_gain=gain)

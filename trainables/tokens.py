@@ -1,0 +1,161 @@
+"""Texts to token ids, once per (data, tokenizer, max_length), stored ragged and memory-mapped.
+
+`tokenize` is called by every trial. The first to come writes the folder, the others open it; whoever dies while
+writing leaves nothing behind that counts, because a folder counts only once it is COMMIT-ed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from trainables.arguments import TrialSpec
+from trainables.directory import CacheDirectory
+from trainables.files import is_committed, new_directory, read_json, sha256_json, write_json
+from trainables.records import SPLITS, Split
+
+_CHUNK = 1_000
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TokenSplit:
+    """One split: `input_ids` of all texts end to end (int32), text i at offsets[i]:offsets[i + 1]."""
+
+    input_ids: np.ndarray
+    offsets: np.ndarray
+    token_type_ids: np.ndarray | None
+    labels: np.ndarray
+    rows: np.ndarray
+    pad_token_id: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each text, int64, shape (texts,)."""
+        return np.diff(self.offsets)
+
+    def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
+        """Model inputs for some texts, padded to the longest of them; tensors of shape (texts, longest)."""
+        spans = [(int(self.offsets[index]), int(self.offsets[index + 1])) for index in indices]
+        shape = (len(spans), max(end - start for start, end in spans))
+        inputs = {"input_ids": np.full(shape, self.pad_token_id, np.int64), "attention_mask": np.zeros(shape, np.int64)}
+        if self.token_type_ids is not None:
+            inputs["token_type_ids"] = np.zeros(shape, np.int64)
+        for row, (start, end) in enumerate(spans):
+            inputs["input_ids"][row, : end - start] = self.input_ids[start:end]
+            inputs["attention_mask"][row, : end - start] = 1
+            if self.token_type_ids is not None:
+                inputs["token_type_ids"][row, : end - start] = self.token_type_ids[start:end]
+        return {name: torch.from_numpy(array) for name, array in inputs.items()}
+
+
+def tokenize(spec: TrialSpec) -> dict[Split, TokenSplit]:
+    """Open the tokens of a trial's splits, making them first where nobody has."""
+    key = {
+        "data": spec.data_fingerprint,
+        "labels": list(spec.labels),
+        "tokenizer": spec.model.tokenizer_sha256,
+        "max_length": spec.training.max_length,
+        "version": _VERSION,
+    }
+    folder = CacheDirectory(Path(spec.cache)).tokens(sha256_json(key))
+    if not is_committed(folder):
+        _write(spec, folder)
+    return {split: _open(folder, split) for split in SPLITS}
+
+
+def encode(tokenizer: Any, texts: list[str], pairs: list[str] | None, max_length: int) -> TokenSplit:
+    """Tokens of some texts in memory, for prediction: row i is text i, labels are all 0."""
+    input_ids, types = _token_ids(tokenizer, texts, pairs, max_length)
+    offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in input_ids])]).astype(np.int64)
+    uses_types = "token_type_ids" in tokenizer.model_input_names
+    return TokenSplit(
+        input_ids=_joined(input_ids, np.int32),
+        offsets=offsets,
+        token_type_ids=_joined(types, np.int8) if uses_types else None,
+        labels=np.zeros(len(texts), np.int64),
+        rows=np.arange(len(texts)),
+        pad_token_id=_pad_token_id(tokenizer),
+    )
+
+
+def _token_ids(
+    tokenizer: Any, texts: list[str], pairs: list[str] | None, max_length: int
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Token ids and token type ids of each text, special tokens included, cut to `max_length` tokens."""
+    encoded = tokenizer(
+        texts,
+        pairs,
+        truncation=True,
+        max_length=max_length,
+        padding=False,
+        return_attention_mask=False,
+        return_token_type_ids=True,
+        verbose=False,
+    )
+    return encoded["input_ids"], encoded["token_type_ids"]
+
+
+def _joined(lists: list[list[int]], dtype: type[np.generic]) -> np.ndarray:
+    return np.concatenate([np.asarray(ids, dtype) for ids in lists])
+
+
+def _write(spec: TrialSpec, folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(spec.model.path, local_files_only=True, trust_remote_code=False)
+    uses_types = "token_type_ids" in tokenizer.model_input_names
+    with new_directory(folder) as scratch:
+        for split in SPLITS:
+            _write_split(tokenizer, Path(spec.data) / f"{split}.parquet", scratch, split, spec.training.max_length)
+        write_json(scratch / "tokens.json", {"pad_token_id": _pad_token_id(tokenizer), "token_type_ids": uses_types})
+
+
+def _pad_token_id(tokenizer: Any) -> int:
+    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0)
+
+
+def _write_split(tokenizer: Any, source: Path, scratch: Path, split: str, max_length: int) -> None:
+    """Tokenise one parquet file in chunks, so that memory does not grow with its rows."""
+    lengths: list[int] = []
+    labels: list[np.ndarray] = []
+    rows: list[np.ndarray] = []
+    with (scratch / f"{split}.input_ids").open("wb") as ids_file, (scratch / f"{split}.types").open("wb") as types_file:
+        for chunk in _chunks(source):
+            pairs = None if chunk["text_pair"][0] is None else chunk["text_pair"]
+            input_ids, types = _token_ids(tokenizer, chunk["text"], pairs, max_length)
+            _joined(input_ids, np.int32).tofile(ids_file)
+            _joined(types, np.int8).tofile(types_file)
+            lengths.extend(map(len, input_ids))
+            labels.append(np.asarray(chunk["label"], np.int64))
+            rows.append(np.asarray(chunk["row"], np.int64))
+    np.save(scratch / f"{split}.offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    np.save(scratch / f"{split}.labels.npy", np.concatenate(labels))
+    np.save(scratch / f"{split}.rows.npy", np.concatenate(rows))
+
+
+def _chunks(source: Path) -> Iterator[dict[str, list[Any]]]:
+    for batch in pq.ParquetFile(source).iter_batches(_CHUNK, columns=["row", "text", "text_pair", "label"]):
+        yield batch.to_pydict()
+
+
+def _open(folder: Path, split: str) -> TokenSplit:
+    about = read_json(folder / "tokens.json")
+    types = np.memmap(folder / f"{split}.types", np.int8, mode="r") if about["token_type_ids"] else None
+    return TokenSplit(
+        input_ids=np.memmap(folder / f"{split}.input_ids", np.int32, mode="r"),
+        offsets=np.load(folder / f"{split}.offsets.npy", mmap_mode="r"),
+        token_type_ids=types,
+        labels=np.load(folder / f"{split}.labels.npy", mmap_mode="r"),
+        rows=np.load(folder / f"{split}.rows.npy", mmap_mode="r"),
+        pad_token_id=about["pad_token_id"],
+    )

@@ -1,0 +1,173 @@
+"""The inner loops of a trial: one epoch of optimizer steps, one pass of evaluation.
+
+What varies by a trial's seed is derived here: batch order and dropout (head initialisation is in `models`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+from trainables import freeze
+from trainables.arguments import Precision, TrainingArguments
+from trainables.errors import TrialFailure
+from trainables.records import StepSeries
+from trainables.tokens import TokenSplit
+
+OnStep = Callable[[int], None]
+
+
+def derived_seed(seed: int, purpose: str) -> int:
+    """A seed of its own for each purpose, so that drawing more for one never shifts another."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:8], "big") >> 1
+
+
+def batch_order(seed: int, epoch: int, texts: int, batch_size: int) -> list[np.ndarray]:
+    """Text indices of each batch of an epoch. Depends on nothing but its arguments; the last may be smaller."""
+    generator = torch.Generator().manual_seed(derived_seed(seed, f"order/{epoch}"))
+    order = torch.randperm(texts, generator=generator).numpy()
+    return [order[start : start + batch_size] for start in range(0, texts, batch_size)]
+
+
+def optimizer_steps(arguments: TrainingArguments, texts: int) -> int:
+    """Optimizer steps of one epoch; a last, smaller step counts."""
+    return math.ceil(texts / (arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps))
+
+
+class Optimization:
+    """AdamW over the trainable parameters only, with linear warm-up and decay of the learning rate.
+
+    Weight decay spares biases and norms, as `transformers.Trainer` does (Loshchilov and Hutter 2019 for AdamW).
+    """
+
+    def __init__(self, model: nn.Module, arguments: TrainingArguments, total_steps: int) -> None:
+        from transformers import get_scheduler
+
+        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": arguments.weight_decay},
+            {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        self.arguments = arguments
+        self.trainable = trainable
+        self.optimizer = torch.optim.AdamW(
+            groups,
+            lr=arguments.learning_rate,
+            betas=(arguments.adam_beta1, arguments.adam_beta2),
+            eps=arguments.adam_epsilon,
+            fused=True,
+        )
+        warmup = warmup_steps(arguments, total_steps)
+        self.scheduler = get_scheduler(arguments.lr_scheduler_type, self.optimizer, warmup, total_steps)
+
+    def step(self) -> float:
+        """Clip, update, advance the schedule; returns the learning rate that was applied."""
+        nn.utils.clip_grad_norm_(self.trainable, self.arguments.max_grad_norm)
+        applied = float(self.optimizer.param_groups[0]["lr"])
+        self.optimizer.step()
+        self.scheduler.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return applied
+
+
+def warmup_steps(arguments: TrainingArguments, total_steps: int) -> int:
+    """Steps of warm-up: below 1 a share of all steps (rounded up), from 1 a number, as transformers 5 reads it."""
+    wanted = arguments.warmup_steps
+    return int(wanted) if wanted >= 1 else math.ceil(total_steps * wanted)
+
+
+def train_epoch(
+    model: nn.Module,
+    split: TokenSplit,
+    optimization: Optimization,
+    *,
+    seed: int,
+    epoch: int,
+    precision: Precision,
+    on_step: OnStep,
+) -> StepSeries:
+    """One pass over the training texts. Losses stay on the device until the epoch ends, so no step waits for them.
+
+    Raises TrialFailure("nan") naming the step and learning rate of the first loss that is not finite.
+    """
+    arguments = optimization.arguments
+    device = next(model.parameters()).device
+    batches = batch_order(seed, epoch, len(split), arguments.per_device_train_batch_size)
+    steps = optimizer_steps(arguments, len(split))
+    first = (epoch - 1) * steps + 1
+    losses = torch.zeros(steps, device=device)
+    rates, stamps = [], []
+    torch.manual_seed(derived_seed(seed, f"dropout/{epoch}"))
+    freeze.set_train_mode(model)
+    for index in range(steps):
+        chosen = batches[index * arguments.gradient_accumulation_steps :][: arguments.gradient_accumulation_steps]
+        losses[index] = _accumulate(model, split, chosen, precision)
+        rates.append(optimization.step())
+        stamps.append(int(time.time() * 1000))
+        on_step(first + index)
+    values = losses.tolist()
+    _refuse_non_finite(values, rates, first)
+    return StepSeries(step=list(range(first, first + steps)), learning_rate=rates, loss=values, timestamp=stamps)
+
+
+def _accumulate(model: nn.Module, split: TokenSplit, batches: list[np.ndarray], precision: Precision) -> torch.Tensor:
+    """Gradients of the mean loss over all texts of some micro-batches; returns that mean, detached."""
+    device = next(model.parameters()).device
+    texts = sum(map(len, batches))
+    total = torch.zeros((), device=device)
+    for indices in batches:
+        labels = torch.from_numpy(split.labels[indices]).to(device)
+        with autocast(device, precision):
+            logits = model(**_to(split.batch(indices), device)).logits
+        loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / texts
+        loss.backward()
+        total += loss.detach()
+    return total
+
+
+def predict_logits(
+    model: nn.Module, split: TokenSplit, batch_size: int, precision: Precision, on_step: OnStep = lambda _: None
+) -> np.ndarray:
+    """Logits of every text, float32, shape (texts, classes), in the split's order.
+
+    Texts are taken in order of length, so that a batch holds little padding.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    order = np.argsort(split.lengths, kind="stable")
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            with autocast(device, precision):
+                parts.append(model(**_to(split.batch(order[start : start + batch_size]), device)).logits.float())
+            on_step(start)
+    logits = torch.cat(parts).cpu().numpy()
+    result = np.empty_like(logits)
+    result[order] = logits
+    return result
+
+
+@contextlib.contextmanager
+def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
+    """bf16 products with fp32 master weights (Micikevicius et al. 2018), or nothing for fp32."""
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        yield
+
+
+def _to(inputs: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
+
+
+def _refuse_non_finite(losses: list[float], rates: list[float], first: int) -> None:
+    for index, value in enumerate(losses):
+        if not math.isfinite(value):
+            raise TrialFailure(
+                "nan", f"training loss became {value} at step {first + index} (learning rate {rates[index]:g})"
+            )

@@ -1,0 +1,78 @@
+"""The champion as a directory of its own: a full model that transformers loads, checked to score the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainables.directory import SweepDirectory, TrialDirectory
+from trainables.errors import InfrastructureError
+from workflows.predict import find_checkpoint
+
+# The export is fp32 and merged; its logits may differ from the checkpoint's by rounding only.
+TOLERANCE = 1e-5
+_CHECKED_TEXTS = 64
+
+
+def export(source: str, destination: Path) -> Path:
+    """Write the classifier that `source` names as a directory for `pipeline("text-classification", …)`.
+
+    The export is loaded again and compared with the checkpoint. Raises BadInput where `destination` is not empty,
+    InfrastructureError where the two do not give the same logits.
+    """
+    from trainables import checkpoint
+
+    folder = find_checkpoint(source)
+    checkpoint.export(folder, destination)
+    _compare(folder, destination)
+    return destination
+
+
+def export_trial(sweep: SweepDirectory, trial_id: str, destination: Path) -> Path:
+    """Export one trial's checkpoint after scoring it again: what is published is exactly what was ranked."""
+    trial = sweep.trial(trial_id)
+    _rescore(trial)
+    return export(str(trial.checkpoint), destination)
+
+
+def _rescore(trial: TrialDirectory) -> None:
+    """Load the checkpoint from disk, score validation as the trial did, and refuse any other predictions."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    from trainables import checkpoint
+    from trainables.arguments import TrialSpec
+    from trainables.files import read_json
+    from trainables.tokens import tokenize
+    from trainables.training import predict_logits
+
+    spec = TrialSpec.model_validate(read_json(trial.spec)["spec"])
+    model, _, _ = checkpoint.load(trial.checkpoint, merge=False)
+    batch_size = spec.training.per_device_eval_batch_size
+    again = predict_logits(model, tokenize(spec)["validation"], batch_size, spec.precision)
+    table = pq.read_table(trial.predictions, filters=[("split", "==", "validation")])
+    recorded = np.stack(table["logits"].to_numpy(zero_copy_only=False))
+    difference = float(np.abs(again - recorded).max())
+    # Another kind of machine may round bf16 products in another order; the labels must agree all the same.
+    changed = int((again.argmax(axis=1) != recorded.argmax(axis=1)).sum())
+    allowed = TOLERANCE if spec.precision == "fp32" else 0.05
+    if difference > allowed or (changed and spec.precision == "fp32"):
+        raise InfrastructureError(
+            f"the checkpoint of trial {trial.root.name} does not score as it was ranked: logits differ by up to "
+            f"{difference:.2g}, {changed} of {len(recorded)} validation labels differ; it is not published"
+        )
+
+
+def _compare(folder: Path, destination: Path) -> None:
+    """The export must give the checkpoint's logits within TOLERANCE, both in fp32."""
+    import numpy as np
+
+    from workflows.predict import load_classifier
+
+    before, after = load_classifier(str(folder)), load_classifier(str(destination))
+    words = " ".join(before.tokenizer.convert_ids_to_tokens(range(min(2_000, len(before.tokenizer)))))
+    texts = [words[start : start + 80] for start in range(0, 80 * _CHECKED_TEXTS, 80)]
+    difference = float(np.abs(before.logits(texts) - after.logits(texts)).max())
+    if difference > TOLERANCE:
+        raise InfrastructureError(
+            f"{destination}: the export's logits differ from the checkpoint's by {difference:.2g}"
+        )

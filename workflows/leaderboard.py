@@ -1,0 +1,139 @@
+"""Results to ranks. Derived from the sweep directory alone, so it can be rebuilt at any time.
+
+Points rank by the mean of the validation metric over their seeds, trials within their point. Baselines rank among
+them and are never champion; STOPPED come after all DONE; FAILED have no rank. Test scores are shown, never read.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainables.arguments import Metric
+from trainables.directory import SweepDirectory
+from trainables.files import write_json, write_text
+from trainables.records import Result
+from workflows.plan import PlannedTrial
+
+_SCORES = [f"{split}/{metric}" for split in ("validation", "test") for metric in ("accuracy", "f1_macro", "loss")]
+_RANKED = ("DONE", "STOPPED")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Ranked rows, best first, with the columns of the design; `champion` is a trial id, or None if none is DONE."""
+
+    metric: Metric
+    rows: list[Row]
+    champion: str | None
+
+    @property
+    def key(self) -> str:
+        """The column that ranks."""
+        return f"validation/{self.metric}"
+
+    def row(self, trial_id: str) -> Row:
+        """The row of a trial, or of a baseline by its name."""
+        return next(row for row in self.rows if row["trial_id"] == trial_id)
+
+    def write(self, sweep: SweepDirectory) -> None:
+        """Write leaderboard.json and leaderboard.csv."""
+        value = {"metric": self.metric, "champion": self.champion, "rows": self.rows}
+        write_json(sweep.leaderboard_json, value)
+        write_text(sweep.leaderboard_csv, _csv(self.rows))
+
+
+def build(
+    planned: Sequence[PlannedTrial], results: dict[str, Result], baselines: Sequence[str], metric: Metric
+) -> Leaderboard:
+    """Rank trials and baselines. `results` is keyed by trial id or baseline name; a missing one is PENDING."""
+    axes = list(dict.fromkeys(axis for trial in planned for axis in trial.axes))
+    rows = [_trial_row(trial, results.get(trial.trial_id), axes) for trial in planned]
+    rows += [_baseline_row(name, results.get(name), axes) for name in baselines]
+    _add_point_statistics(rows, f"validation/{metric}")
+    rows = sorted(rows, key=lambda row: _order(row, rows, metric))
+    for rank, row in enumerate((row for row in rows if row["status"] in _RANKED), start=1):
+        row["rank"] = rank
+    champion = next((row["trial_id"] for row in rows if row["kind"] == "trial" and row["status"] == "DONE"), None)
+    return Leaderboard(metric, rows, champion)
+
+
+def _trial_row(trial: PlannedTrial, result: Result | None, axes: list[str]) -> Row:
+    named = {
+        "point_id": trial.point_id,
+        "trial_id": trial.trial_id,
+        "model": trial.model.name,
+        "freeze": trial.freeze,
+        "learning_rate": trial.training.learning_rate,
+        "seed": trial.seed,
+    }
+    return {"rank": None, "kind": "trial"} | named | {axis: trial.axes.get(axis) for axis in axes} | _outcome(result)
+
+
+def _baseline_row(name: str, result: Result | None, axes: list[str]) -> Row:
+    named = {"point_id": name, "trial_id": name, "model": name, "freeze": None, "learning_rate": None, "seed": None}
+    return {"rank": None, "kind": "baseline"} | named | dict.fromkeys(axes) | _outcome(result)
+
+
+def _outcome(result: Result | None) -> Row:
+    empty = dict.fromkeys(("epoch", *_SCORES, "point_mean", "point_std", "trainable_parameters", "total_parameters"))
+    if result is None:
+        return {"status": "PENDING", "reason": None, "message": None} | empty | {"seconds": None}
+    return {
+        "status": result.status,
+        "reason": result.reason,
+        "message": result.message,
+        **empty,
+        "epoch": result.epoch,
+        **{name: result.metrics.get(name) for name in _SCORES},
+        "trainable_parameters": result.trainable_parameters,
+        "total_parameters": result.total_parameters,
+        "seconds": result.seconds,
+    }
+
+
+def _add_point_statistics(rows: list[Row], key: str) -> None:
+    """Mean and sample standard deviation of the metric over a point's finished seeds; one seed has no deviation."""
+    for row in rows:
+        if row["status"] == "DONE":
+            same = [other[key] for other in _point(rows, row)]
+            row["point_mean"] = statistics.fmean(same)
+            row["point_std"] = statistics.stdev(same) if len(same) > 1 else None
+
+
+def _order(row: Row, rows: list[Row], metric: Metric) -> tuple[Any, ...]:
+    """Sort key: the state, then the point (mean, loss, parameters, id), then the trial in it (metric, loss, id)."""
+    if row["status"] not in _RANKED:
+        return (len(_RANKED), row["status"], row["trial_id"])
+    sign = 1 if metric == "loss" else -1
+    value, loss = row[f"validation/{metric}"], row["validation/loss"]
+    mean, mean_loss = value, loss
+    if row["status"] == "DONE":
+        mean, mean_loss = row["point_mean"], statistics.fmean(other["validation/loss"] for other in _point(rows, row))
+    point = (sign * mean, mean_loss, row["trainable_parameters"] or 0, row["point_id"])
+    return (_RANKED.index(row["status"]), *point, sign * value, loss, row["trial_id"])
+
+
+def _point(rows: list[Row], row: Row) -> list[Row]:
+    """The finished rows of a row's point."""
+    return [other for other in rows if other["point_id"] == row["point_id"] and other["status"] == "DONE"]
+
+
+def _csv(rows: list[Row]) -> str:
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _inert(value) for key, value in row.items()} for row in rows)
+    return stream.getvalue()
+
+
+def _inert(value: Any) -> Any:
+    """Text that a spreadsheet would run as a formula gets a leading apostrophe (OWASP, CSV injection)."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -1,0 +1,222 @@
+"""From a YAML file and `--set` overrides to a checked SweepConfig. Every error names the line it stands on."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from trainables.arguments import TrainingArguments
+from trainables.errors import BadInput, nearest
+from workflows import yaml_file
+from workflows.config import ModelChoice, SweepConfig
+from workflows.yaml_file import Document, Location
+
+RANGES = ("loguniform", "uniform", "randint")
+SWEEP_WIDE = {
+    "metric_for_best_model": "trials are ranked by one metric",
+    "bf16": "precision is the same for all trials of a sweep",
+}
+# Names that people bring from older versions and other tools, and what stands in their place here.
+RENAMED = {
+    "lr": "learning_rate",
+    "batch_size": "per_device_train_batch_size",
+    "train_batch_size": "per_device_train_batch_size",
+    "eval_batch_size": "per_device_eval_batch_size",
+    "epochs": "num_train_epochs",
+    "num_epochs": "num_train_epochs",
+    "max_seq_length": "max_length",
+    "warmup_ratio": "warmup_steps (a value below 1 is a share of all steps)",
+    "freeze_policy": "freeze",
+    "model_name_or_path": "model",
+}
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
+    """Read and check a sweep file. `overrides` are `a.b.0.c=value` texts; their values are YAML.
+
+    Raises BadInput listing every error with `file:line` (or the override), the value and what is allowed.
+    """
+    document = yaml_file.load(path)
+    for override in overrides:
+        _apply(document, override)
+    if not isinstance(document.value, dict):
+        found = "nothing" if document.value is None else f"a {type(document.value).__name__}"
+        raise BadInput(f"{path}: a sweep file is a mapping with name, data and search; found {found}")
+    try:
+        config = SweepConfig.model_validate(document.value)
+    except ValidationError as error:
+        raise BadInput(_render(error, SweepConfig, document, ())) from None
+    problems = [*_axis_problems(config, document), *_not_yet(config, document)]
+    if problems:
+        raise BadInput("\n".join(problems))
+    return config
+
+
+def axis_values(value: Any) -> list[Any]:
+    """The values of an axis: a scalar (or one model given as a mapping) is a list of one."""
+    return value if isinstance(value, list) else [value]
+
+
+def _apply(document: Document, override: str) -> None:
+    """Set one value in the document. `*` stands for every item of a list."""
+    key, found, text = override.partition("=")
+    if not found or not key.strip():
+        raise BadInput(f"--set {override}: write it as key=value, as in --set training.num_train_epochs=1")
+    value = yaml_file.parse(text, f"--set {key}").value
+    if document.value is None:
+        document.value = {}
+    for location in _targets(document.value, key.strip().split("."), (), override):
+        holder = document.value
+        for step in location[:-1]:
+            holder = holder[step]
+        holder[location[-1]] = value
+        document.marks = {known: mark for known, mark in document.marks.items() if known[: len(location)] != location}
+        for length in range(1, len(location)):
+            document.marks.setdefault(location[:length], f"--set {override}")
+        document.marks[location] = f"--set {override}"
+
+
+def _targets(value: Any, steps: list[str], done: Location, override: str) -> Iterable[Location]:
+    """Locations that a dotted key means; missing mappings on the way are made."""
+    step, *rest = steps
+    if isinstance(value, list):
+        indices = range(len(value)) if step == "*" else [int(step)] if step.isdecimal() else []
+        if not indices or max(indices) >= len(value):
+            at = ".".join(map(str, done))
+            raise BadInput(f"--set {override}: '{at}' is a list of {len(value)}; use 0 to {len(value) - 1}, or *")
+        keys: list[str | int] = list(indices)
+    elif isinstance(value, dict):
+        keys = [step]
+    else:
+        raise BadInput(f"--set {override}: '{'.'.join(map(str, done))}' is a single value, it has no '{step}'")
+    for key in keys:
+        if not rest:
+            yield (*done, key)
+            continue
+        if isinstance(value, dict) and value.get(step) is None:
+            value[step] = {}
+        yield from _targets(value[key], rest, (*done, key), override)
+
+
+def _axis_problems(config: SweepConfig, document: Document) -> Iterable[str]:
+    known = ["model", "freeze", *TrainingArguments.model_fields]
+    for index, block in enumerate(config.search.space):
+        base: Location = ("search", "space", index)
+        if "model" not in block:
+            yield f"{document.where(base)}: search.space.{index}: 'model' is missing; every block needs one"
+        for axis, value in block.items():
+            yield from _one_axis(axis, value, known, (*base, axis), document)
+
+
+def _one_axis(axis: str, value: Any, known: list[str], location: Location, document: Document) -> Iterable[str]:
+    prefix = f"{document.where(location)}: {_dotted(location)}"
+    if axis not in known:
+        yield f"{prefix}: unknown axis; {_hint(axis, known)}"
+    elif axis in SWEEP_WIDE:
+        yield f"{prefix}: cannot be an axis, because {SWEEP_WIDE[axis]}; set it under training"
+    elif value is None or value == []:
+        yield f"{prefix}: has no values; give at least one"
+    else:
+        for index, item in enumerate(axis_values(value)):
+            here = (*location, index) if isinstance(value, list) else location
+            yield from _one_value(axis, item, here, document)
+
+
+def _one_value(axis: str, item: Any, location: Location, document: Document) -> Iterable[str]:
+    if isinstance(item, dict) and any(name in item for name in RANGES):
+        yield (
+            f"{document.where(location)}: {_dotted(location)}: a range needs search.algorithm random or optuna "
+            "(not yet built); under grid, list the values"
+        )
+        return
+    try:
+        if axis == "model":
+            ModelChoice.model_validate(item)
+        elif axis == "freeze":
+            if not isinstance(item, str):
+                yield f"{document.where(location)}: {_dotted(location)}: {item!r} is not the name of a freeze policy"
+        else:
+            TrainingArguments.model_validate({axis: item})
+    except ValidationError as error:
+        drop = 0 if axis == "model" else 1
+        yield _render(error, ModelChoice if axis == "model" else TrainingArguments, document, location, drop)
+
+
+def _not_yet(config: SweepConfig, document: Document) -> Iterable[str]:
+    """What the agreed sweep file may say but this version cannot do."""
+    waiting: list[tuple[Location, bool, str]] = [
+        (("search", "algorithm"), config.search.algorithm != "grid", "only 'grid' is there yet"),
+        (("search", "scheduler"), config.search.scheduler != "fifo", "only 'fifo' is there yet"),
+        (("search", "num_trials"), config.search.num_trials is not None, "is for random and optuna; a grid has a size"),
+        (("resources", "workers_per_trial"), config.resources.workers_per_trial > 1, "only 1 is there yet"),
+        (("storage",), "://" in config.storage, "only a folder is there yet"),
+    ]
+    for location, applies, message in waiting:
+        if applies:
+            value = document.value
+            for step in location:
+                value = value[step]
+            yield f"{document.where(location)}: {_dotted(location)}: {value!r}: {message}"
+
+
+def _render(error: ValidationError, model: type[BaseModel], document: Document, base: Location, drop: int = 0) -> str:
+    """One line per error: where, field, what is wrong, the value. `drop` leading parts of a location are in `base`."""
+    lines = []
+    for item in error.errors(include_url=False):
+        inner = _plain(item["loc"][drop:], document, base)
+        location = (*base, *inner)
+        lines.append(f"{document.where(location)}: {_dotted(location)}: {_sentence(dict(item), model)}")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _plain(location: Iterable[Any], document: Document, base: Location) -> Location:
+    """Drop the parts that pydantic adds for the branch of a union; they are in no file."""
+    kept: Location = ()
+    steps = list(location)
+    for position, step in enumerate(steps):
+        last = position == len(steps) - 1
+        in_file = (*base, *kept, step) in document.marks
+        looks_like_type = isinstance(step, str) and ("[" in step or step in ("str", "int", "float", "bool"))
+        if in_file or (last and not looks_like_type):
+            kept = (*kept, step)
+    return kept
+
+
+def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
+    if item["type"] == "extra_forbidden":
+        *parents, key = item["loc"]
+        return f"unknown key; {_hint(str(key), _fields(model, parents))}"
+    if item["type"] == "missing":
+        return "is missing"
+    message = item["msg"].removeprefix("Value error, ")
+    value = item["input"]
+    shown = f"{value!r}: " if isinstance(value, (str, int, float)) or value is None else ""
+    return f"{shown}{message[0].lower()}{message[1:]}"
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    known = list(known)
+    if name in RENAMED and RENAMED[name].split()[0] in known:
+        return f"use {RENAMED[name]}. Known: {', '.join(known)}"
+    return nearest(name, known)
+
+
+def _fields(model: type[BaseModel], parents: Iterable[Any]) -> list[str]:
+    """Field names of the model that a location leads to."""
+    for step in parents:
+        field = model.model_fields.get(str(step))
+        inner = (
+            [part for part in (field.annotation, *typing.get_args(field.annotation)) if isinstance(part, type)]
+            if field
+            else []
+        )
+        model = next((part for part in inner if issubclass(part, BaseModel)), model)
+    return list(model.model_fields)
+
+
+def _dotted(location: Location) -> str:
+    return ".".join(map(str, location)) or "the file"

@@ -23,9 +23,9 @@ def ui(
     - `fleetune ui runs/demo`
     - `fleetune ui runs/demo --open --port 5001`
     """
-    from workflows.review import open_ui, ui_command_for
+    from workflows.review import find_ui, open_ui
 
-    command = ui_command_for(folder, port)
+    command = find_ui(folder, port)
     typer.echo(shlex.join(command))
     if open_it:
         open_ui(command, port)

@@ -1,0 +1,74 @@
+"""Ragged, memory-mapped tokens are exactly what the tokenizer gives, made once and shared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tests.tiny import tiny_model, tiny_tokenizer
+from tests.tiny_data import trial_spec
+from trainables.arguments import TrialSpec
+from trainables.tokens import encode, tokenize
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> TrialSpec:
+    return trial_spec(tiny_model("bert", tmp_path / "bert"), tmp_path)
+
+
+def test_every_text_has_the_tokens_that_its_tokenizer_gives(spec: TrialSpec) -> None:
+    tokenizer = tiny_tokenizer()
+    for split, found in tokenize(spec).items():
+        table = pq.read_table(Path(spec.data) / f"{split}.parquet").to_pydict()
+        expected = tokenizer(table["text"], truncation=True, max_length=32)["input_ids"]
+        got = [found.input_ids[a:b].tolist() for a, b in zip(found.offsets, found.offsets[1:], strict=False)]
+        assert got == expected
+        assert found.labels.tolist() == table["label"]
+        assert found.rows.tolist() == table["row"]
+
+
+def test_a_batch_is_what_the_tokenizer_would_pad(spec: TrialSpec) -> None:
+    found = tokenize(spec)["train"]
+    texts = pq.read_table(Path(spec.data) / "train.parquet")["text"].to_pylist()
+    chosen = np.array([5, 0, 17])
+    batch = found.batch(chosen)
+    expected = tiny_tokenizer()([texts[index] for index in chosen], padding=True, return_tensors="pt")
+    assert batch["input_ids"].tolist() == expected["input_ids"].tolist()
+    assert batch["attention_mask"].tolist() == expected["attention_mask"].tolist()
+
+
+def test_long_texts_are_cut_to_max_length_tokens(spec: TrialSpec) -> None:
+    short = spec.model_copy(update={"training": spec.training.model_copy(update={"max_length": 5})})
+    assert tokenize(short)["train"].lengths.max() == 5
+    assert tokenize(spec)["train"].lengths.max() > 5
+
+
+def test_tokens_are_made_once_and_then_only_opened(spec: TrialSpec) -> None:
+    tokenize(spec)
+    (folder,) = (Path(spec.cache) / "tokens").iterdir()
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert isinstance(tokenize(spec)["train"].input_ids, np.memmap)
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    assert len(list((Path(spec.cache) / "tokens").iterdir())) == 1
+
+
+def test_sentence_pairs_carry_the_type_of_each_token() -> None:
+    found = encode(tiny_tokenizer(), ["a good movie", "bad"], ["it was great", "no"], 32)
+    batch = found.batch(np.array([0, 1]))
+    expected = tiny_tokenizer()(["a good movie", "bad"], ["it was great", "no"], padding=True)
+    assert batch["token_type_ids"].tolist() == expected["token_type_ids"]
+    assert 1 in batch["token_type_ids"]
+
+
+def test_an_interrupted_tokenisation_leaves_nothing_that_counts(
+    spec: TrialSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (Path(spec.data) / "test.parquet").rename(Path(spec.data) / "hidden.parquet")
+    with pytest.raises(FileNotFoundError):
+        tokenize(spec)
+    assert list((Path(spec.cache) / "tokens").iterdir()) == []
+    (Path(spec.data) / "hidden.parquet").rename(Path(spec.data) / "test.parquet")
+    assert len(tokenize(spec)["test"]) == 24

@@ -194,6 +194,7 @@ def _from_config(directory: Path) -> Any:
 def _tokenizer(directory: Path) -> Any:
     from transformers import AutoTokenizer
 
+    model_folder.tokenizer_files(directory)
     with models.quiet():
         return AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
 

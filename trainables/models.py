@@ -187,6 +187,7 @@ def describe(folder: Path) -> ModelDescription:
     """
     config = read_config(folder)
     family = find_family(config.get("model_type"), folder / "config.json")
+    _refuse_silent_changes(folder, config)
     weight_files(folder)
     tokenizer_files(folder)
     return ModelDescription(
@@ -244,7 +245,7 @@ def load_model(spec: ModelSpec, labels: Sequence[str], seed: int) -> PreTrainedM
     from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
 
-    family = FAMILIES[spec.model_type]
+    family = find_family(spec.model_type, Path(spec.path))
     with quiet(), seeded(seed, "head"):
         try:
             model, report = AutoModelForSequenceClassification.from_pretrained(
@@ -305,6 +306,24 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def _refuse_silent_changes(folder: Path, config: Mapping[str, Any]) -> None:
+    """Transformers follows each of these without a word: weights that no hash covers, or attention one way only."""
+    if (folder / "adapter_config.json").exists():
+        raise BadInput(
+            f"{folder}: holds adapter_config.json, and its adapter would be loaded over the weights; "
+            "merge it (peft's merge_and_unload), save the whole model to a new folder and name that"
+        )
+    if config.get("transformers_weights"):
+        raise BadInput(
+            f"{folder / 'config.json'}: transformers_weights is {config['transformers_weights']!r}; "
+            "weights must be in model.safetensors or its shards"
+        )
+    if config.get("is_decoder"):
+        raise BadInput(
+            f"{folder / 'config.json'}: is_decoder is true; only encoders, which read both ways, are supported"
+        )
 
 
 def _count(config: Mapping[str, Any], key: str, folder: Path) -> int:

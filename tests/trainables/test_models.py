@@ -265,6 +265,30 @@ def test_remote_code_is_refused(bert: Path, name: str) -> None:
         models.describe(bert)
 
 
+def test_an_adapter_beside_the_weights_is_refused(bert: Path) -> None:
+    """Transformers would load it over the weights, and no hash would cover it."""
+    (bert / "adapter_config.json").write_text("{}")
+    with pytest.raises(BadInput, match=r"adapter_config\.json.*merge"):
+        models.describe(bert)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        pytest.param("is_decoder", True, id="causal"),
+        pytest.param("transformers_weights", "a.safetensors", id="weights"),
+    ],
+)
+def test_a_config_that_would_load_another_encoder_is_refused(bert: Path, key: str, value: object) -> None:
+    with pytest.raises(BadInput, match=rf"config\.json: {key} is"):
+        models.describe(edit_config(bert, **{key: value}))
+
+
+def test_a_spec_of_an_unknown_family_is_refused_by_name(bert: Path) -> None:
+    with pytest.raises(BadInput, match="'gpt2' is not supported"):
+        models.load_model(tiny_spec(bert).model_copy(update={"model_type": "gpt2"}), ("a", "b"), 1)
+
+
 def test_a_model_without_a_tokenizer_is_refused(bert: Path) -> None:
     (bert / "tokenizer.json").unlink()
     with pytest.raises(BadInput, match=r"has no tokenizer.*tokenizer\.json"):

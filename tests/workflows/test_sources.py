@@ -297,3 +297,8 @@ def test_values_of_json_keep_their_types_until_their_role_is_known(tmp_path):
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
     frame = read_file(tmp_path / "a.jsonl", COLUMNS).frame
     assert frame["label"].tolist() == [True, 2**60 + 1, None]
+
+
+def test_large_integers_beside_a_null_stay_exact_in_parquet(tmp_path):
+    FRAME.assign(label=pd.array([2**60 + 1, None, 1, 1, 1], dtype="Int64")).to_parquet(tmp_path / "a.parquet")
+    assert read_file(tmp_path / "a.parquet", COLUMNS).frame["label"].tolist() == [2**60 + 1, None, 1, 1, 1]

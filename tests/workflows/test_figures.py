@@ -1,0 +1,75 @@
+"""Figures: what they show, whatever the labels are called, without touching pyplot."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trainables.records import StepSeries
+from workflows.figures import confusion_matrix, learning_rate, save
+
+HOSTILE = ["C#", "50%", "😀", "x" * 300, "a\nb", "$\\frac{1}{$", "$x^2$", "", "日本語"]
+
+
+def texts(figure: Any) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def tick_names(figure: Any, axis: str = "y") -> list[str]:
+    return [label.get_text() for label in getattr(figure.axes[0], f"get_{axis}ticklabels")()]
+
+
+def test_cells_hold_counts_and_are_shaded_by_the_share_of_their_row() -> None:
+    figure = confusion_matrix([[3, 1], [0, 0]], ["no", "yes"], "test")
+    assert texts(figure) == ["3", "1", "0", "0"]
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), [[0.75, 0.25], [0, 0]])
+    assert (figure.axes[0].get_ylabel(), figure.axes[0].get_xlabel()) == ("true", "predicted")
+    assert tick_names(figure, "x") == tick_names(figure, "y") == ["no", "yes"]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3, 13, 70])
+def test_any_number_of_classes_fits_the_page(classes: int, tmp_path: Path) -> None:
+    figure = confusion_matrix(np.eye(classes, dtype=int).tolist(), [f"class {i}" for i in range(classes)], "t")
+    figure.canvas.draw()
+    page = figure.bbox
+    for label in (*figure.axes[0].get_xticklabels(), *figure.axes[0].get_yticklabels(), figure.axes[0].title):
+        box = label.get_window_extent()
+        assert box.x0 >= page.x0 and box.y0 >= page.y0 and box.x1 <= page.x1 and box.y1 <= page.y1
+    assert figure.get_figwidth() < 26
+
+
+def test_names_are_shown_as_written_whatever_they_are(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = confusion_matrix(np.eye(len(HOSTILE), dtype=int).tolist(), HOSTILE, "$\\bad{ title")
+        save(figure, tmp_path / "new" / "figure.png")
+    names = tick_names(figure)
+    assert names[:2] == ["C#", "50%"]
+    assert (len(names[3]), names[4], names[5], names[8]) == (28, "a b", "$\\frac{1}{$", "□□□")
+    assert (tmp_path / "new" / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_rate_of_every_step_of_all_epochs_is_drawn() -> None:
+    parts = [
+        StepSeries(step=[1, 2], learning_rate=[1e-5, 2e-5], loss=[1, 1], timestamp=[0, 0]),
+        StepSeries(step=[3], learning_rate=[3e-5], loss=[1], timestamp=[0]),
+    ]
+    line = learning_rate(parts).axes[0].lines[0]
+    assert line.get_xdata().tolist() == [1, 2, 3]
+    assert line.get_ydata().tolist() == [1e-5, 2e-5, 3e-5]
+
+
+def test_drawing_leaves_pyplot_alone(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from workflows import figures\n"
+        "assert 'matplotlib' not in sys.modules\n"
+        "figures.save(figures.confusion_matrix([[1]], ['a'], 't'), Path(sys.argv[1]))\n"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "figure.png")], check=True, timeout=60)

@@ -1,0 +1,327 @@
+"""A sweep directory mirrored in MLflow: one parent run, one child run per trial and per baseline.
+
+The directory is the truth. `deliver` compares it with a mark of what was delivered and sends the rest; runs are
+found by their tags before any is created, and every timestamp comes from a record, so sending something twice adds
+nothing (MLflow's key of a metric is run, key, timestamp, step and value).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from trainables.arguments import TrialSpec
+from trainables.directory import SweepDirectory, TrialDirectory
+from trainables.errors import CorruptFile
+from trainables.files import read_json, sha256_json
+from trainables.records import EpochRecord, Result
+from workflows import mlflow_client, run_artifacts, run_values
+from workflows.run_values import redact
+from workflows.tracking_mark import Mark, RunMark
+
+SWEEP_TAG = "fleetune.sweep_id"
+TRIAL_TAG = "fleetune.trial_id"
+CHAMPION_TAG = "fleetune.champion"
+# While trials run, drawing takes at most one part in this of the time: workers need the cores more.
+_DRAWING_SHARE = 20
+
+
+@dataclass(frozen=True)
+class Child:
+    """A trial or baseline as its directory has it now."""
+
+    name: str
+    kind: str
+    directory: TrialDirectory
+    records: list[EpochRecord]
+    result: Result | None
+
+    @property
+    def timestamps(self) -> list[int]:
+        return [record.timestamp for record in self.records]
+
+    @property
+    def started(self) -> int | None:
+        if self.records:
+            return self.records[0].timestamp - round(self.records[0].seconds * 1000)
+        return self.result.started if self.result else None
+
+    @property
+    def ended(self) -> int | None:
+        return self.result.ended if self.result else None
+
+
+class Mirror:
+    """Brings an MLflow store in line with a sweep directory. Not for use by several threads at once.
+
+    After an error, call `deliver` again: it looks in the store for what was done and sends the rest. `sent` counts
+    what has arrived, so that others can see progress.
+    """
+
+    def __init__(self, sweep: SweepDirectory, uri: str, experiment: str) -> None:
+        self.sweep = sweep
+        self.uri = uri
+        self.experiment = experiment
+        self.client = mlflow_client.open_client(uri)
+        self.problems: list[str] = []
+        self.sent = 0
+        self._mark: Mark | None = None
+        self._seen: dict[str, tuple[Any, ...]] = {}
+        self._drawing_from = 0.0
+
+    def deliver(self, *, live: bool = False) -> None:
+        """Send whatever the store has not got. `live`: workers are busy, so figures may wait.
+
+        What the store refuses or a damaged file spoils is noted in `problems` and does not hold up other runs.
+        Raises MlflowException, OSError or what the store's driver raises where the store cannot be reached.
+        """
+        manifest = read_json(self.sweep.manifest)
+        self.problems = []
+        with self._marked(manifest) as mark:
+            for name, kind, directory in self._directories():
+                with self._noted(name):
+                    self._deliver_child(mark, manifest, name, kind, directory, live)
+            with self._noted("sweep"):
+                self._deliver_parent(mark, manifest)
+
+    def close(self, status: str) -> None:
+        """End every run: the parent as `status` (FINISHED, FAILED or KILLED), children without a result as KILLED."""
+        manifest = read_json(self.sweep.manifest)
+        with self._marked(manifest) as mark:
+            names = {run.run_id: name for name, run in mark.runs.items()}
+            for found in self._search(mark, manifest, "attributes.status = 'RUNNING'"):
+                if found.info.run_id != mark.parent_run_id:
+                    moment = self._last_moment(names.get(found.info.run_id, ""))
+                    self.client.set_terminated(found.info.run_id, "KILLED", moment)
+            for run in mark.runs.values():
+                run.status = "KILLED" if run.status == "RUNNING" else run.status
+            if mark.parent_status != status:
+                self.client.set_terminated(mark.parent_run_id, status, self._last_moment())
+                mark.parent_status = status
+
+    def publish(self, trial_id: str, folder: Path, register_as: str | None = None) -> None:
+        """Add a model directory to a trial's run and register it as `register_as`@champion, unless that was done.
+
+        The run gets no copy where the sweep says `checkpoints: none`.
+        """
+        from workflows import registry
+
+        manifest = read_json(self.sweep.manifest)
+        with self._marked(manifest) as mark:
+            run = mark.runs[trial_id]
+            checkpoint = registry.checkpoint_hash(folder)
+            if run.published != checkpoint:
+                if manifest["config"]["tracking"]["checkpoints"] != "none":
+                    registry.log_checkpoint(self.client, run.run_id, folder)
+                run.published = checkpoint
+            if register_as and mark.registered != [register_as, trial_id, checkpoint]:
+                registry.register(self.client, run.run_id, folder, register_as, trial_id)
+                mark.registered = [register_as, trial_id, checkpoint]
+
+    @contextlib.contextmanager
+    def _marked(self, manifest: dict[str, Any]) -> Iterator[Mark]:
+        """The mark, saved afterwards. After an error the store is searched again: a request may have been done."""
+        mark = self._mark or self._reconcile(manifest)
+        self._mark = None
+        try:
+            yield mark
+            self._mark = mark
+        finally:
+            if self._mark is None:
+                self._seen.clear()
+            mark.write(self.sweep)
+
+    @contextlib.contextmanager
+    def _noted(self, name: str) -> Iterator[None]:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
+        except (CorruptFile, ValidationError, MlflowException) as error:
+            if isinstance(error, MlflowException) and not mlflow_client.is_refusal(error):
+                raise
+            self._seen.pop(name, None)
+            self.problems.append(f"{name}: {redact(str(error))}")
+
+    def _reconcile(self, manifest: dict[str, Any]) -> Mark:
+        """The stored mark, corrected by what the store holds: its runs and their states."""
+        mark = Mark.read(self.sweep, self.uri, self.experiment)
+        experiment_id = mlflow_client.experiment(self.client, self.experiment, self._artifact_location())
+        if mark.experiment_id != experiment_id:
+            mark = Mark(mark.uri, mark.experiment, experiment_id)
+        marked, mark.runs, parent = mark.runs, {}, None
+        for run in self._search(mark, manifest):
+            name = run.data.tags.get(TRIAL_TAG)
+            if name is None:
+                parent = parent or run
+            elif name not in mark.runs or marked[name].run_id == run.info.run_id:
+                known = marked.setdefault(name, RunMark(run.info.run_id))
+                mark.runs[name] = known if known.run_id == run.info.run_id else RunMark(run.info.run_id)
+                mark.runs[name].status = run.info.status
+        if parent is None or parent.info.run_id != mark.parent_run_id:
+            mark.parent_content = None
+        mark.parent_run_id = parent.info.run_id if parent else self._create_parent(mark, manifest)
+        mark.parent_status = parent.info.status if parent else "RUNNING"
+        return mark
+
+    def _search(self, mark: Mark, manifest: dict[str, Any], condition: str = "") -> Iterator[Any]:
+        own = f"tags.`{SWEEP_TAG}` = '{manifest['sweep_id']}'"
+        whole = f"{own} and {condition}" if condition else own
+        return mlflow_client.search(self.client, mark.experiment_id, whole)
+
+    def _artifact_location(self) -> str | None:
+        """A server knows where its artifacts go; without one MLflow would write them to ./mlruns."""
+        if re.match(r"https?:|databricks", self.uri):
+            return None
+        folder = re.sub(r"[^\w.-]", "_", self.experiment)[:100]
+        return (self.sweep.root.absolute().parent / "mlartifacts" / folder).as_uri()
+
+    def _create_parent(self, mark: Mark, manifest: dict[str, Any]) -> str:
+        tags = _origin("sweep") | {SWEEP_TAG: manifest["sweep_id"]}
+        name = run_values.run_name(manifest["name"])
+        run = self.client.create_run(mark.experiment_id, manifest["created"], tags, name)
+        return str(run.info.run_id)
+
+    def _directories(self) -> Iterator[tuple[str, str, TrialDirectory]]:
+        for kind, folder in (("baseline", self.sweep.baselines), ("trial", self.sweep.trials)):
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                yield path.name, kind, TrialDirectory(path)
+
+    def _deliver_child(
+        self, mark: Mark, manifest: dict[str, Any], name: str, kind: str, directory: TrialDirectory, live: bool
+    ) -> None:
+        """Send what is new of one trial or baseline. One without an epoch and without a result has no run yet."""
+        files = directory.epochs() + [path for path in [directory.result] if path.exists()]
+        seen = tuple((path.name, path.stat().st_mtime_ns) for path in files)
+        drawing = not live or time.monotonic() >= self._drawing_from
+        known = mark.runs.get(name)
+        nothing_to_draw = known is None or known.ended is None or known.artifacts or not drawing
+        if not files or (self._seen.get(name) == seen and nothing_to_draw):
+            return
+        child = _read(name, kind, directory)
+        run = self._open_run(mark, manifest, child)
+        for record in child.records[len(run.epochs) :]:
+            mlflow_client.log_metrics(self.client, run.run_id, run_values.epoch_metrics(record))
+            run.epochs.append(record.timestamp)
+            self.sent += 1
+        if child.result and run.ended != child.ended:
+            self._deliver_result(run, child, child.result, manifest["labels"])
+        if child.result and drawing and not run.artifacts:
+            self._deliver_artifacts(run, child, child.result, manifest["labels"])
+        self._seen[name] = seen
+
+    def _open_run(self, mark: Mark, manifest: dict[str, Any], child: Child) -> RunMark:
+        """The run of a trial: found, created, or created anew where the trial began again from its start."""
+        run = mark.runs.get(child.name)
+        if run and child.timestamps[: len(run.epochs)] != run.epochs:
+            self.client.delete_run(run.run_id)
+            run = None
+        shown = _describe(child)
+        if run is None:
+            tags = _origin(child.kind) | {SWEEP_TAG: manifest["sweep_id"], TRIAL_TAG: child.name}
+            tags |= {"mlflow.parentRunId": mark.parent_run_id} | shown.tags
+            created = self.client.create_run(mark.experiment_id, child.started, tags, shown.name)
+            run = mark.runs[child.name] = RunMark(created.info.run_id)
+        if not run.described:
+            mlflow_client.log_params(self.client, run.run_id, shown.params)
+            mlflow_client.log_data_sets(self.client, run.run_id, manifest["data"])
+            run.described = True
+        if len(child.records) > len(run.epochs) or child.ended != run.ended:
+            self._reopen(mark, run)
+        return run
+
+    def _reopen(self, mark: Mark, run: RunMark) -> None:
+        if run.status != "RUNNING":
+            self.client.update_run(run.run_id, "RUNNING")
+            run.status, run.ended = "RUNNING", None
+        if mark.parent_status != "RUNNING":
+            self.client.update_run(mark.parent_run_id, "RUNNING")
+            mark.parent_status = "RUNNING"
+
+    def _deliver_result(self, run: RunMark, child: Child, result: Result, labels: list[str]) -> None:
+        last = child.records[-1] if child.records else None
+        mlflow_client.log_metrics(self.client, run.run_id, run_values.result_metrics(result, last, labels))
+        mlflow_client.set_tags(self.client, run.run_id, run_values.result_tags(result))
+        status = run_values.RUN_STATUS[result.status]
+        self.client.set_terminated(run.run_id, status, result.ended)
+        run.status, run.ended, run.artifacts = status, result.ended, False
+        self.sent += 1
+
+    def _deliver_artifacts(self, run: RunMark, child: Child, result: Result, labels: list[str]) -> None:
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="fleetune-artifacts-") as scratch:
+            run_artifacts.write_trial(Path(scratch), child.directory, result, child.records, labels)
+            self.client.log_artifacts(run.run_id, scratch)
+        run.artifacts = True
+        self.sent += 1
+        self._drawing_from = time.monotonic() + _DRAWING_SHARE * (time.monotonic() - started)
+
+    def _deliver_parent(self, mark: Mark, manifest: dict[str, Any]) -> None:
+        """The effective config, the leaderboard and a summary, whenever one of them has changed."""
+        board = read_json(self.sweep.leaderboard_json) if self.sweep.leaderboard_json.exists() else None
+        content = parent_content(self.sweep)
+        if mark.parent_content == content:
+            return
+        champion = board["champion"] if board else None
+        tags = run_values.as_tags({"mlflow.note.content": run_values.note(manifest, board), CHAMPION_TAG: champion})
+        mlflow_client.set_tags(self.client, mark.parent_run_id, tags)
+        mlflow_client.log_data_sets(self.client, mark.parent_run_id, manifest["data"])
+        with tempfile.TemporaryDirectory(prefix="fleetune-artifacts-") as scratch:
+            run_artifacts.write_sweep(Path(scratch), self.sweep, manifest, board)
+            self.client.log_artifacts(mark.parent_run_id, scratch)
+        mark.parent_content = content
+
+    def _last_moment(self, name: str | None = None) -> int:
+        """When the last epoch or result of a child, or of all, was recorded, in ms; now where there is none."""
+        moments = []
+        for other, _, directory in self._directories():
+            if name in (None, other):
+                with contextlib.suppress(CorruptFile):
+                    moments += [EpochRecord.read(path).timestamp for path in directory.epochs()[-1:]]
+                    moments += [Result.read(directory.result).ended] if directory.result.exists() else []
+        return max(moments, default=int(time.time() * 1000))
+
+
+def parent_content(sweep: SweepDirectory) -> str:
+    """A hash of all that the parent run shows."""
+    board = read_json(sweep.leaderboard_json) if sweep.leaderboard_json.exists() else None
+    return sha256_json([read_json(sweep.manifest), board])
+
+
+@dataclass(frozen=True)
+class _Shown:
+    name: str
+    params: dict[str, str]
+    tags: dict[str, str]
+
+
+def _describe(child: Child) -> _Shown:
+    """Name, params and tags of a trial's or a baseline's run."""
+    if not child.directory.spec.exists():
+        return _Shown(child.name, run_values.as_params({"model": child.name}), {})
+    stored = read_json(child.directory.spec)
+    spec = TrialSpec.model_validate(stored["spec"])
+    params = run_values.trial_params(spec, stored["axes"])
+    return _Shown(run_values.run_name(stored["name"]), params, {"fleetune.point_id": spec.point_id})
+
+
+def _read(name: str, kind: str, directory: TrialDirectory) -> Child:
+    records = [EpochRecord.read(path) for path in directory.epochs()]
+    result = Result.read(directory.result) if directory.result.exists() else None
+    return Child(name, kind, directory, records, result)
+
+
+def _origin(kind: str) -> dict[str, str]:
+    tags = {"fleetune.kind": kind, "mlflow.source.name": "fleetune"}
+    with contextlib.suppress(OSError, KeyError):
+        tags["mlflow.user"] = getpass.getuser()
+    return tags

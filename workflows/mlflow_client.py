@@ -1,0 +1,117 @@
+"""MLflow's client as the mirror uses it: quiet, impatient, always with explicit run ids, never the active run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from workflows import run_values
+
+_BATCH = 1000
+_PARAMS = 100
+_ENVIRONMENT = {
+    # Fleetune retries by itself, and looks for what an unanswered request has done before it repeats it.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+def open_client(uri: str) -> Any:
+    """An MlflowClient that is quiet and gives up soon. Creates and migrates a sqlite store that is not there yet."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the store answered and will say the same again, as for a value that it does not take."""
+    from mlflow.exceptions import MlflowException
+
+    if not isinstance(error, MlflowException):
+        return False
+    code = error.get_http_status_code()
+    return 400 <= code < 500 and code not in (401, 403, 408, 429)
+
+
+def experiment(client: Any, name: str, artifact_location: str | None) -> str:
+    """The id of an experiment, which is created, or restored where someone deleted it."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        # The tag makes MLflow's pages open on runs rather than on traces.
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        return str(client.create_experiment(name, artifact_location, tags))
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def search(client: Any, experiment_id: str, condition: str) -> Iterator[Any]:
+    """All runs that are not deleted and meet a condition, oldest first."""
+    token = None
+    while True:
+        order = ["attributes.start_time ASC"]
+        page = client.search_runs([experiment_id], condition, order_by=order, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def log_metrics(client: Any, run_id: str, metrics: Sequence[run_values.Metric]) -> None:
+    """Send metrics in as few requests as MLflow takes."""
+    from mlflow.entities import Metric
+
+    for start in range(0, len(metrics), _BATCH):
+        client.log_batch(run_id, metrics=[Metric(*metric) for metric in metrics[start : start + _BATCH]])
+
+
+def log_params(client: Any, run_id: str, params: dict[str, str]) -> None:
+    """Send params. They cannot be changed, so those that the run has already are left alone."""
+    from mlflow.entities import Param
+
+    known = client.get_run(run_id).data.params
+    new = [Param(key, value) for key, value in params.items() if key not in known]
+    for start in range(0, len(new), _PARAMS):
+        client.log_batch(run_id, params=new[start : start + _PARAMS])
+
+
+def set_tags(client: Any, run_id: str, tags: dict[str, str]) -> None:
+    """Send tags in one request."""
+    from mlflow.entities import RunTag
+
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+
+def log_data_sets(client: Any, run_id: str, data: dict[str, Any]) -> None:
+    """Name the splits that a run learned from and was scored on; `data` is the manifest's section."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    inputs = [
+        DatasetInput(
+            Dataset(
+                name=split["name"],
+                digest=split["digest"],
+                source_type="local",
+                source=json.dumps(split["source"]),
+                profile=json.dumps(split["profile"]),
+            ),
+            [InputTag("mlflow.data.context", split["context"])],
+        )
+        for split in run_values.data_sets(data)
+    ]
+    client.log_inputs(run_id, inputs)

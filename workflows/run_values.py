@@ -1,0 +1,197 @@
+"""What a run in MLflow shows: records turned into metrics, params, tags and notes that MLflow accepts.
+
+Pure functions of the sweep directory's records, so a replay gives equal values. Limits are those of
+mlflow.utils.validation: keys of letters, digits and `/_-. :`, params ≤ 6000 characters, tags ≤ 8000.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from trainables.arguments import TrialSpec
+from trainables.records import SPLITS, EpochRecord, Result
+
+# (key, value, timestamp in ms, step)
+Metric = tuple[str, float, int, int]
+
+RUN_STATUS = {"DONE": "FINISHED", "STOPPED": "KILLED", "FAILED": "FAILED"}
+_MAX_PARAM = 6000
+_MAX_TAG = 8000
+_MAX_RUN_NAME = 250
+_MAX_DIGEST = 36
+_NOTE_ROWS = 20
+_SECRETS = re.compile(
+    r"\bhf_[A-Za-z0-9]{8,}|\bAKIA[A-Z0-9]{12,}|(?<=Bearer )\S+|(?<=://)[^/\s@]+(?=@)|(?<=password=)[^&\s]+"
+)
+
+
+def redact(text: str) -> str:
+    """Text with tokens, keys and the passwords of URLs replaced by `***`.
+
+    >>> redact("postgresql://me:secret@host/db")
+    'postgresql://***@host/db'
+    """
+    return _SECRETS.sub("***", text)
+
+
+def redact_all(value: Any) -> Any:
+    """A JSON value with every text in it redacted."""
+    if isinstance(value, dict):
+        return {key: redact_all(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [redact_all(item) for item in value]
+    return redact(value) if isinstance(value, str) else value
+
+
+def class_key(index: int, count: int) -> str:
+    """The name of a class in metric keys: its id, because MLflow refuses names such as `C#` or `50%`."""
+    return f"class_{index:0{max(2, len(str(count - 1)))}d}"
+
+
+def epoch_metrics(record: EpochRecord) -> list[Metric]:
+    """The metrics of one epoch: rate and loss of each step, then the epoch's own scores at its last step.
+
+    The epoch's mean training loss is `train/loss_epoch`, because `train/loss` is the series over steps.
+    """
+    steps = record.steps
+    metrics = [
+        (key, value, timestamp, step)
+        for key, values in (("train/learning_rate", steps.learning_rate), ("train/loss", steps.loss))
+        for step, value, timestamp in zip(steps.step, values, steps.timestamp, strict=True)
+    ]
+    own = {"train/loss_epoch" if key == "train/loss" else key: value for key, value in record.metrics.items()}
+    own |= {"epoch": float(record.epoch)}
+    return metrics + [(key, value, record.timestamp, record.step) for key, value in own.items()]
+
+
+def result_metrics(result: Result, last: EpochRecord | None, labels: Sequence[str]) -> list[Metric]:
+    """The scores that the leaderboard shows, so that MLflow's table of runs shows the same ones.
+
+    MLflow shows the value with the highest step. Where the best epoch was not the last, its scores are therefore
+    logged again one step after the end, as those of the weights that were reloaded then.
+    """
+    if result.status == "FAILED":
+        return _costs(result)
+    step = result.step or 0
+    curve = {key: value for key, value in result.metrics.items() if last and key in last.metrics}
+    metrics = [
+        (key, value, result.ended, step)
+        for key, value in (result.metrics | _per_class(result, labels)).items()
+        if key not in curve
+    ]
+    if last and result.epoch not in (None, last.epoch):
+        again = curve | {"epoch": float(result.epoch or 0)}
+        metrics += [(key, value, result.ended, last.step + 1) for key, value in again.items()]
+    return metrics + _costs(result)
+
+
+def _per_class(result: Result, labels: Sequence[str]) -> dict[str, float]:
+    return {
+        f"{split}/{score}/{class_key(index, len(labels))}": evaluation.classification_report[label][score]
+        for split, evaluation in result.evaluations.items()
+        for index, label in enumerate(labels)
+        for score in ("precision", "recall", "f1")
+        if score in evaluation.classification_report.get(label, {})
+    }
+
+
+def _costs(result: Result) -> list[Metric]:
+    costs = {
+        "seconds": result.seconds,
+        "trainable_parameters": result.trainable_parameters,
+        "total_parameters": result.total_parameters,
+    }
+    return [(key, float(value), result.ended, result.step or 0) for key, value in costs.items() if value is not None]
+
+
+def trial_params(spec: TrialSpec, axes: dict[str, Any]) -> dict[str, str]:
+    """What decides a trial, as text: model, policy, seed, training arguments and every scalar axis."""
+    training = spec.training.model_dump(exclude={"bf16"})
+    if spec.freeze != "lora":
+        training = {key: value for key, value in training.items() if not key.startswith("lora_")}
+    named = {
+        "model": spec.model.name,
+        "freeze": spec.freeze,
+        "seed": spec.seed,
+        "num_hidden_layers": spec.model.num_hidden_layers,
+        "precision": spec.precision,
+    }
+    scalars = {key: value for key, value in axes.items() if isinstance(value, str | int | float | bool)}
+    return as_params(scalars | training | named)
+
+
+def as_params(values: dict[str, Any]) -> dict[str, str]:
+    """Values as MLflow params: text, redacted, cut; None is left out."""
+    return {_key(key): redact(str(value))[:_MAX_PARAM] for key, value in values.items() if value is not None}
+
+
+def as_tags(values: dict[str, Any]) -> dict[str, str]:
+    """Values as MLflow tags: text, redacted, cut; None is left out."""
+    return {key: redact(str(value))[:_MAX_TAG] for key, value in values.items() if value is not None}
+
+
+def run_name(name: str) -> str:
+    """A name that fits MLflow's column."""
+    return redact(name)[:_MAX_RUN_NAME]
+
+
+def result_tags(result: Result) -> dict[str, str]:
+    """The end of a trial in Fleetune's own words."""
+    status = f"{result.status}({result.reason})" if result.reason else result.status
+    return as_tags({"fleetune.status": status, "fleetune.message": result.message, "fleetune.device": result.device})
+
+
+def data_sets(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """One entry per split: name, digest, source, profile and context. The splits share the digest of the data."""
+    path = redact(str(data["path"]))
+    return [
+        {
+            "name": f"{path[-480:]} {split}",
+            "digest": str(data["fingerprint"])[:_MAX_DIGEST],
+            "source": {"uri": path},
+            "profile": {"num_rows": data["rows"][split], "classes": _counts(data, split)},
+            "context": split,
+        }
+        for split in SPLITS
+        if split in data.get("rows", {})
+    ]
+
+
+def _counts(data: dict[str, Any], split: str) -> dict[str, int]:
+    return dict(list(data.get("classes", {}).get(split, {}).items())[:1000])
+
+
+def note(manifest: dict[str, Any], board: dict[str, Any] | None) -> str:
+    """The sweep in a few lines of markdown: data, classes, and the best rows of the leaderboard."""
+    rows = manifest["data"]["rows"]
+    sizes = ", ".join(f"{count:,} {split}" for split, count in rows.items())
+    labels = manifest["labels"]
+    classes = ", ".join(f"{class_key(index, len(labels))} = {_cell(name)}" for index, name in enumerate(labels[:100]))
+    lines = [f"**{_cell(manifest['name'])}**: {_cell(manifest['data']['path'])} ({sizes})", "", f"Classes: {classes}"]
+    return redact("\n".join([*lines[:2], lines[2][:3000], *(_table(board) if board else [])]))[:_MAX_TAG]
+
+
+def _table(board: dict[str, Any]) -> Iterable[str]:
+    scores = list(dict.fromkeys([f"validation/{board['metric']}", "test/accuracy", "test/f1_macro"]))
+    columns = ["rank", "model", "freeze", "learning_rate", "seed", "status", *scores]
+    yield ""
+    yield f"| {' | '.join(columns)} |"
+    yield f"|{' --- |' * len(columns)}"
+    for row in board["rows"][:_NOTE_ROWS]:
+        yield f"| {' | '.join(_cell(row.get(column)) for column in columns)} |"
+    if len(board["rows"]) > _NOTE_ROWS:
+        yield f"\n{len(board['rows']) - _NOTE_ROWS} more in leaderboard.csv"
+
+
+def _cell(value: Any) -> str:
+    """A value as inert markdown on one line."""
+    if value is None:
+        return ""
+    text = f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())[:80]
+    return re.sub(r"([\\`*_\[\]<>|#!&])", r"\\\1", text)
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^\w.\- /]", "_", name)[:250]

@@ -1,0 +1,212 @@
+"""Where MLflow is, and the one writer that keeps it in line while a sweep runs.
+
+MLflow never holds up training: the writer is a thread of its own that tries again and remembers what went wrong.
+The client library is imported there too, so a sweep starts without waiting for it.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from trainables.directory import SweepDirectory
+from trainables.errors import BadInput, CorruptFile
+from trainables.files import read_json
+from trainables.records import Result
+from workflows.run_values import redact
+from workflows.tracking_mark import Mark
+
+if TYPE_CHECKING:
+    from workflows.mirror import Mirror
+
+_INTERVAL = 5.0
+# What another try will not cure; anything else may be the store.
+_DEFECTS = (CorruptFile, TypeError, AttributeError, LookupError, AssertionError)
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+
+
+def default_uri(storage: Path) -> str:
+    """The store of a storage folder that names no other: `sqlite:///<storage>/mlflow.db`."""
+    return f"sqlite:///{storage.absolute() / 'mlflow.db'}"
+
+
+def check_uri(uri: str) -> None:
+    """Raise BadInput for a tracking URI that cannot be one. Does not connect."""
+    if uri.startswith("sqlite:") and not re.match(r"sqlite:///.", uri):
+        raise BadInput(f"tracking.uri: {uri!r} must be sqlite:///relative/file.db or sqlite:////absolute/file.db")
+    try:
+        parts = urlsplit(uri)
+        valid = parts.scheme not in ("http", "https") or (parts.hostname is not None and parts.port != 0)
+    except ValueError:
+        valid = False
+    if not valid:
+        raise BadInput(f"tracking.uri: {redact(uri)!r} must name a host, as in http://127.0.0.1:5000")
+
+
+def ui_command(uri: str, storage: Path) -> list[str]:
+    """What shows a store in a browser: a command for a database, the address itself for a server."""
+    if not re.match(r"sqlite|postgresql|mysql|mssql", uri):
+        return [redact(uri)]
+    artifacts = (storage.absolute() / "mlartifacts").as_uri()
+    command = ["mlflow", "ui", "--backend-store-uri", redact(uri), "--default-artifact-root", artifacts]
+    return [*command, "--host", "127.0.0.1"]
+
+
+class Writer:
+    """Delivers a sweep directory to MLflow from a thread of its own; no method raises for a failure of the store.
+
+    `last_error` says why something is not delivered yet, and is None once all is.
+    """
+
+    def __init__(self, sweep: SweepDirectory, uri: str, experiment: str, *, interval: float = _INTERVAL) -> None:
+        """Start delivering at once, then at each `notify` and at least every `interval` seconds."""
+        self.last_error: str | None = None
+        self._sweep, self._uri, self._experiment = sweep, uri, experiment
+        self._interval = interval
+        self._mirror: Mirror | None = None
+        self._publish: list[tuple[str, Path, str | None]] = []
+        self._wake = threading.Event()
+        self._finishing = threading.Event()
+        self._status = ""
+        self._deadline = float("inf")
+        self._delivered = False
+        self._refused = False
+        self._thread = threading.Thread(target=self._work, name="fleetune-mlflow", daemon=True)
+        self._thread.start()
+
+    @staticmethod
+    def is_complete(sweep: SweepDirectory, uri: str, experiment: str | None = None) -> bool:
+        """Whether a store has got all that a sweep directory holds, by the mark alone. Does not connect."""
+        manifest = read_json(sweep.manifest)
+        tracking = manifest["config"].get("tracking", {})
+        name = experiment or tracking.get("experiment") or manifest["name"]
+        return _is_complete(sweep, Mark.read(sweep, uri, name), manifest, tracking)
+
+    def notify(self) -> None:
+        """Say that there is something new. Returns at once."""
+        self._wake.set()
+
+    def publish(self, trial_id: str, folder: Path, register_as: str | None = None) -> None:
+        """Have a plain Hugging Face model directory added to a trial's run and, if named, registered. Returns at once.
+
+        It happens after the trial's own results are delivered, and counts for `finish`. `folder` must stay until then.
+        """
+        self._publish.append((trial_id, folder, register_as))
+        self.notify()
+
+    def finish(self, status: str, timeout: float = 60.0) -> bool:
+        """Deliver all that is left, end every run, and say whether that worked.
+
+        `status` is the parent's: FINISHED, FAILED or KILLED. Waits for as long as something arrives at least every
+        `timeout` seconds; after KILLED for `timeout` seconds in all, so that states come through but perhaps not
+        every figure.
+        """
+        self._status, self._deadline = status, time.monotonic() + timeout
+        self._finishing.set()
+        self._wake.set()
+        while self._thread.is_alive():
+            before = self._mirror.sent if self._mirror else 0
+            self._deadline = time.monotonic() + timeout
+            self._thread.join(timeout + 1)
+            if status == "KILLED" or before == (self._mirror.sent if self._mirror else 0):
+                break
+        if self._thread.is_alive():
+            self.last_error = self.last_error or f"{redact(self._uri)} did not take everything in {timeout:g} seconds"
+            return False
+        return self._delivered
+
+    def _work(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            finishing = self._finishing.is_set()
+            self._wake.clear()
+            failed = self._attempt(self._close if finishing else self._deliver)
+            if finishing and (not failed or self._refused or time.monotonic() >= self._deadline):
+                self._delivered = not failed
+                return
+            if failed:
+                # A notify must not shorten the pause, or a store that is away would be asked at every epoch.
+                self._pause(pause, finishing)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                pause = _FIRST_PAUSE
+                self._wake.wait(self._interval)
+
+    def _pause(self, seconds: float, finishing: bool) -> None:
+        if finishing:
+            time.sleep(max(0.0, min(seconds, 2.0, self._deadline - time.monotonic())))
+        else:
+            self._finishing.wait(seconds)
+
+    def _attempt(self, step: Callable[[Mirror], None]) -> bool:
+        """Take one step; returns whether something is left undone, with the reason in `last_error`."""
+        self._refused = False
+        try:
+            if self._mirror is None:
+                self._mirror = self._open()
+            step(self._mirror)
+            self.last_error = "; ".join(self._mirror.problems) or None
+            self._refused = self.last_error is not None
+        except Exception as error:  # noqa: BLE001 - whatever a store's driver raises is recorded and tried again
+            self.last_error = redact(f"{type(error).__name__}: {error}".split("\n")[0])
+            self._refused = isinstance(error, _DEFECTS)
+        return self.last_error is not None
+
+    def _open(self) -> Mirror:
+        from workflows.mirror import Mirror
+
+        return Mirror(self._sweep, self._uri, self._experiment)
+
+    def _deliver(self, mirror: Mirror) -> None:
+        mirror.deliver(live=True)
+        self._publish_all(mirror)
+
+    def _close(self, mirror: Mirror) -> None:
+        """States come before figures and checkpoints: a driver that is being killed has seconds."""
+        mirror.deliver(live=True)
+        mirror.close(self._status)
+        mirror.deliver()
+        self._publish_all(mirror)
+
+    def _publish_all(self, mirror: Mirror) -> None:
+        """Publish what was handed over and is still there; what fails stays for the next time."""
+        while self._publish:
+            if self._publish[0][1].is_dir():
+                mirror.publish(*self._publish[0])
+            self._publish.pop(0)
+
+
+def _is_complete(sweep: SweepDirectory, mark: Mark, manifest: dict[str, Any], tracking: dict[str, Any]) -> bool:
+    from workflows.mirror import parent_content
+
+    directories = {name: sweep.trial(name) for name in manifest["trials"]}
+    directories |= {name: sweep.baseline(name) for name in manifest["baselines"]}
+    for name, directory in directories.items():
+        run = mark.runs.get(name)
+        if not directory.result.exists() or run is None or not run.artifacts:
+            return False
+        result = Result.read(directory.result)
+        if run.ended != result.ended:
+            return False
+        wanted = tracking.get("checkpoints") == "all" and (result.kind, result.status) == ("trial", "DONE")
+        if wanted and run.published is None:
+            return False
+    if mark.parent_status == "RUNNING" or mark.parent_content != parent_content(sweep):
+        return False
+    return _is_published(sweep, mark, tracking)
+
+
+def _is_published(sweep: SweepDirectory, mark: Mark, tracking: dict[str, Any]) -> bool:
+    champion = read_json(sweep.leaderboard_json)["champion"] if sweep.leaderboard_json.exists() else None
+    if champion is None:
+        return True
+    run = mark.runs[champion]
+    if tracking.get("checkpoints", "none") != "none" and run.published is None:
+        return False
+    name = tracking.get("register_as")
+    return not name or mark.registered == [name, champion, run.published]

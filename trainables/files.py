@@ -38,16 +38,10 @@ def sha256_json(value: Any) -> str:
 def write_text(path: Path, text: str) -> None:
     """Write a file atomically: readers see the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with _replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -75,22 +69,32 @@ def write_parquet(path: Path, table: Any) -> None:
     """Write a pyarrow table atomically."""
     import pyarrow.parquet
 
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
+    with _replacing(path) as temporary:
         pyarrow.parquet.write_table(table, temporary)
-        Path(temporary).replace(path)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary file beside `path` that takes its place when the block ends without an error."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp's files are for their owner alone; workers and servers may run under another user.
+        temporary.chmod(0o644)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
 @contextlib.contextmanager
-def new_directory(final: Path) -> Iterator[Path]:
+def new_directory(final: Path, *, replace: bool = True) -> Iterator[Path]:
     """Yield a scratch directory that becomes `final`, COMMIT-ed, when the block ends without an error.
 
-    An existing `final` is replaced. If another process made it in the meantime, the later one wins; both hold
-    the same content, because such directories are named or owned by what they contain.
+    Where another process made `final` meanwhile, the later one takes its place, or with `replace=False` the first
+    one stays: right for folders named by their content, which others may be reading.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}."))
@@ -98,7 +102,9 @@ def new_directory(final: Path) -> Iterator[Path]:
         yield scratch
         _write_commit(scratch)
         scratch.chmod(0o755)
-        _swap(scratch, final)
+        for path in scratch.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        _move(scratch, final, replace)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -129,10 +135,19 @@ def _write_commit(directory: Path) -> None:
     write_json(directory / COMMIT, {"files": files})
 
 
-def _swap(scratch: Path, final: Path) -> None:
-    """Move `scratch` to `final`; a directory cannot be renamed over a full one, so the old one steps aside."""
-    if final.exists():
+def _move(scratch: Path, final: Path, replace: bool) -> None:
+    """Move `scratch` to `final`. A directory cannot be renamed over a full one, so that one steps aside first."""
+    while True:
+        try:
+            scratch.replace(final)
+        except OSError:
+            if not final.exists():
+                raise
+        else:
+            return
+        if not replace and is_committed(final):
+            return
         aside = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}.old."))
-        final.replace(aside / "old")
+        with contextlib.suppress(FileNotFoundError):
+            final.replace(aside / "old")
         shutil.rmtree(aside, ignore_errors=True)
-    scratch.replace(final)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from filelock import FileLock
 
 from trainables.arguments import TrialSpec
 from trainables.directory import CacheDirectory
@@ -69,7 +70,11 @@ def tokenize(spec: TrialSpec) -> dict[Split, TokenSplit]:
     }
     folder = CacheDirectory(Path(spec.cache)).tokens(sha256_json(key))
     if not is_committed(folder):
-        _write(spec, folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Where the file system ignores locks, several write the same and the first one stays.
+        with FileLock(folder.with_suffix(".lock")):
+            if not is_committed(folder):
+                _write(spec, folder)
     return {split: _open(folder, split) for split in SPLITS}
 
 
@@ -114,7 +119,7 @@ def _write(spec: TrialSpec, folder: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(spec.model.path, local_files_only=True, trust_remote_code=False)
     uses_types = "token_type_ids" in tokenizer.model_input_names
-    with new_directory(folder) as scratch:
+    with new_directory(folder, replace=False) as scratch:
         for split in SPLITS:
             _write_split(tokenizer, Path(spec.data) / f"{split}.parquet", scratch, split, spec.training.max_length)
         write_json(scratch / "tokens.json", {"pad_token_id": _pad_token_id(tokenizer), "token_type_ids": uses_types})

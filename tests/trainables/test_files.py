@@ -73,6 +73,18 @@ def test_a_second_directory_replaces_the_first(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["checkpoint"]
 
 
+def test_of_several_that_make_one_directory_at_once_the_first_stays_or_the_last_wins(tmp_path: Path) -> None:
+    for replace, expected in ((False, "first"), (True, "second")):
+        final = tmp_path / str(replace)
+        with new_directory(final, replace=replace) as slow:
+            (slow / "content").write_text("second")
+            with new_directory(final, replace=replace) as fast:
+                (fast / "content").write_text("first")
+        verify(final)
+        assert (final / "content").read_text() == expected
+    assert sorted(os.listdir(tmp_path)) == ["False", "True"]
+
+
 def test_verify_names_the_file_that_is_not_what_was_committed(tmp_path: Path) -> None:
     final = tmp_path / "checkpoint"
     make(final, weights="0123456789")

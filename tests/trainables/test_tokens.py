@@ -48,11 +48,10 @@ def test_long_texts_are_cut_to_max_length_tokens(spec: TrialSpec) -> None:
 
 def test_tokens_are_made_once_and_then_only_opened(spec: TrialSpec) -> None:
     tokenize(spec)
-    (folder,) = (Path(spec.cache) / "tokens").iterdir()
+    (folder,) = (path for path in (Path(spec.cache) / "tokens").iterdir() if path.is_dir())
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert isinstance(tokenize(spec)["train"].input_ids, np.memmap)
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
-    assert len(list((Path(spec.cache) / "tokens").iterdir())) == 1
 
 
 def test_sentence_pairs_carry_the_type_of_each_token() -> None:
@@ -64,11 +63,11 @@ def test_sentence_pairs_carry_the_type_of_each_token() -> None:
 
 
 def test_an_interrupted_tokenisation_leaves_nothing_that_counts(
-    spec: TrialSpec, monkeypatch: pytest.MonkeyPatch
+    spec: TrialSpec,
 ) -> None:
     (Path(spec.data) / "test.parquet").rename(Path(spec.data) / "hidden.parquet")
     with pytest.raises(FileNotFoundError):
         tokenize(spec)
-    assert list((Path(spec.cache) / "tokens").iterdir()) == []
+    assert not [path for path in (Path(spec.cache) / "tokens").iterdir() if path.is_dir()]
     (Path(spec.data) / "hidden.parquet").rename(Path(spec.data) / "test.parquet")
     assert len(tokenize(spec)["test"]) == 24

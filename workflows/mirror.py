@@ -142,12 +142,11 @@ class Mirror:
 
     @contextlib.contextmanager
     def _noted(self, name: str) -> Iterator[None]:
-        from mlflow.exceptions import MlflowException
-
+        """Note what another try would not cure; raise anything else."""
         try:
             yield
-        except (CorruptFile, ValidationError, MlflowException) as error:
-            if isinstance(error, MlflowException) and not mlflow_client.is_refusal(error):
+        except Exception as error:
+            if not isinstance(error, CorruptFile | ValidationError) and not mlflow_client.is_refusal(error):
                 raise
             self._seen.pop(name, None)
             self.problems.append(f"{name}: {redact(str(error))}")

@@ -34,7 +34,7 @@ def evaluate(
     - `fleetune evaluate runs/demo held-out.csv`
     - `fleetune evaluate runs/demo held-out.parquet --label 0=negative --label 1=positive --json`
     """
-    from workflows.dataset import read_labelled
+    from workflows.data.dataset import read_labelled
     from workflows.predict import evaluate as score
     from workflows.predict import load_classifier
 

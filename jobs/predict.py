@@ -58,7 +58,7 @@ def _texts(
     if texts and file:
         raise BadInput("give texts or --file, not both")
     if file:
-        from workflows.dataset import read_texts
+        from workflows.data.dataset import read_texts
 
         return read_texts(str(file), text_column, text_pair_column)
     if not texts:

@@ -18,7 +18,7 @@ from trainables.directory import SweepDirectory
 from trainables.errors import BadInput
 from trainables.files import read_json, write_json
 from workflows.config import SweepConfig
-from workflows.dataset import LabelledData
+from workflows.data.dataset import LabelledData
 from workflows.plan import PlannedTrial
 
 SCHEMA = 1

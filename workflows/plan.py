@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.freeze import trained_layers
-
 from trainables.arguments import ModelSpec, Precision, TrainingArguments
 from trainables.files import sha256_json
+from trainables.freeze import trained_layers
 from workflows.config import ModelChoice, Point, SweepConfig
 from workflows.sweep_file import axis_values
 

@@ -62,7 +62,7 @@ def load_classifier(source: str) -> Classifier:
 def find_checkpoint(source: str) -> Path:
     """The folder with the weights that `source` names; see `load_classifier`."""
     if source.startswith("models:/"):
-        from workflows.registry import fetch
+        from workflows.tracking.registry import fetch
 
         return fetch(source)
     folder = Path(source).expanduser()

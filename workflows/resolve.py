@@ -9,7 +9,7 @@ from trainables import freeze, models
 from trainables.arguments import ModelSpec
 from trainables.errors import BadInput
 from workflows.config import ModelChoice, Point
-from workflows.packages import locate
+from workflows.data.packages import locate
 
 _FILES = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "vocab*", "merges.txt", "*.model"]
 
@@ -68,9 +68,7 @@ def _download(choice: ModelChoice) -> Path:
     except GatedRepoError:
         raise BadInput(f"model: {choice.path}: is gated; accept its terms on the Hub and set HF_TOKEN") from None
     except LocalEntryNotFoundError:
-        why = (
-            "is no local folder, and not in the Hub cache while the Hub cannot be reached or HF_HUB_OFFLINE is set"
-        )
+        why = "is no local folder, and not in the Hub cache while the Hub cannot be reached or HF_HUB_OFFLINE is set"
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         why = f"is neither a local folder nor a model on the Hub ({str(error).splitlines()[0]})"
     raise BadInput(f"model: {choice.path}: {why}; a model is a folder, a Hub id, or pkg://package/path")

@@ -13,7 +13,7 @@ from pathlib import Path
 from trainables.directory import SweepDirectory
 from trainables.errors import BadInput, InfrastructureError
 from trainables.files import read_json
-from workflows.tracking import default_uri, ui_command
+from workflows.tracking.writer import default_uri, ui_command
 
 _START_SECONDS = 90.0
 

@@ -7,7 +7,6 @@ happens, the sweep directory holds what was done, and the same command continues
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import tempfile
 import time
@@ -20,25 +19,23 @@ from typing import Any
 
 from rich.console import Console
 
-from trainables.arguments import ModelSpec, Precision, TrialSpec
+from trainables.arguments import Precision, TrialSpec
 from trainables.directory import SweepDirectory, TrialDirectory
-from trainables.errors import BadInput, Interrupted, nearest
+from trainables.errors import Interrupted
 from trainables.files import write_json
 from trainables.records import Result
-from workflows import cluster, dataset, leaderboard, manifest, plan
+from workflows import cluster, leaderboard, manifest, plan
 from workflows.baselines import BASELINES, run_baseline
 from workflows.cluster import Cluster, Request
-from workflows.config import ModelChoice, SweepConfig
-from workflows.dataset import LabelledData
 from workflows.dispatch import dispatch
 from workflows.export import export_trial
 from workflows.leaderboard import Leaderboard
 from workflows.plan import PlannedTrial
+from workflows.prepare import Prepared, phase, prepare
 from workflows.progress import Board
-from workflows.resolve import resolve_models
 from workflows.sweep_file import load
-from workflows.tracking import Writer, check_uri, default_uri
-from workflows.tracking_mark import Mark
+from workflows.tracking.mark import Mark
+from workflows.tracking.writer import Writer
 
 # `ray job stop` kills three seconds after it asks.
 _LAST_WORDS_SECONDS = 2.0
@@ -69,29 +66,6 @@ class Outcome:
         return 3 if self.failed else 0
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """All that is known before Ray starts."""
-
-    config: SweepConfig
-    sweep: SweepDirectory
-    models: dict[ModelChoice, ModelSpec]
-    data: LabelledData
-    earlier: dict[str, Any] | None
-
-    @property
-    def tracking_uri(self) -> str:
-        return self.config.tracking.uri or default_uri(self.sweep.root.parent)
-
-    @property
-    def experiment(self) -> str:
-        return self.config.tracking.experiment or self.config.name
-
-    def plan(self, precision: Precision) -> list[PlannedTrial]:
-        """The trials of the sweep, in the order of its file."""
-        return plan.trials(self.config, self.models, self.data.fingerprint, self.data.labels, precision)
-
-
 def run_sweep(path: Path, overrides: Sequence[str], console: Console) -> Outcome:
     """Run the sweep that a file describes, or continue it; `console` shows progress.
 
@@ -108,38 +82,6 @@ def run_sweep(path: Path, overrides: Sequence[str], console: Console) -> Outcome
     except KeyboardInterrupt:
         again = " ".join(["fleetune sweep", str(path), *(f"--set {override}" for override in overrides)])
         raise Interrupted(f"interrupted; finished trials are kept. Continue with: {again}") from None
-
-
-def prepare(config: SweepConfig, console: Console) -> Prepared:
-    """Check everything that can be checked without Ray, and put the data where trials find it."""
-    for name in config.baselines:
-        if name not in BASELINES:
-            raise BadInput(f"baselines: {name!r} is unknown; {nearest(name, BASELINES)}")
-    if config.tracking.uri:
-        check_uri(config.tracking.uri)
-    sweep = SweepDirectory(_storage(config) / config.name)
-    models = resolve_models(plan.points(config))
-    with _phase(console, "reading the data"):
-        data = dataset.prepare(config.data, sweep.cache)
-    earlier = manifest.load(sweep)
-    if earlier:
-        manifest.refuse_other_meaning(earlier, config, data)
-    return Prepared(config, sweep, models, data, earlier)
-
-
-def _storage(config: SweepConfig) -> Path:
-    folder = Path(config.storage).expanduser()
-    if not folder.is_absolute() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        raise BadInput(
-            f"storage: {config.storage!r} is relative, and inside a Ray job that is a copy of the working directory "
-            "that is deleted with the job; give an absolute folder that every node reaches (--set storage=/…)"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder.resolve()
-    except OSError as error:
-        raise BadInput(f"storage: {folder}: cannot be written to: {error.strerror}") from None
 
 
 def _finished(prepared: Prepared) -> Outcome | None:
@@ -162,7 +104,7 @@ def _run(prepared: Prepared, console: Console) -> Outcome:
     config, sweep = prepared.config, prepared.sweep
     with ThreadPoolExecutor(1) as background, contextlib.ExitStack() as stack:
         baselines = background.submit(_run_baselines, prepared)
-        with _phase(console, "starting Ray"):
+        with phase(console, "starting Ray"):
             found = stack.enter_context(cluster.connect())
             request = found.request(config.resources)
             precision = _precision(prepared, request)
@@ -175,7 +117,7 @@ def _run(prepared: Prepared, console: Console) -> Outcome:
         with _tracked(writer, console), tempfile.TemporaryDirectory(dir=sweep.root, prefix=".export.") as exports:
             _run_trials(prepared, planned, found, request, writer, console)
             ranked = _rank(prepared, planned)
-            with _phase(console, "checking and publishing the champion"):
+            with phase(console, "checking and publishing the champion"):
                 _publish(prepared, ranked, request, writer, Path(exports))
             _finish(writer, ranked, console)
     return Outcome(sweep, ranked, prepared.tracking_uri, writer.last_error)
@@ -316,7 +258,7 @@ def _is_published(prepared: Prepared, trial_id: str, name: str | None) -> bool:
 
 def _finish(writer: Writer, ranked: Leaderboard, console: Console) -> None:
     failed = any(row["status"] == "FAILED" for row in ranked.rows)
-    with _phase(console, "delivering to MLflow"):
+    with phase(console, "delivering to MLflow"):
         writer.finish("FAILED" if failed and ranked.champion is None else "FINISHED")
 
 
@@ -349,14 +291,3 @@ def _interruptible() -> Iterator[None]:
     finally:
         for known, handler in before.items():
             signal.signal(known, handler)
-
-
-@contextlib.contextmanager
-def _phase(console: Console, what: str) -> Iterator[None]:
-    """Show what is going on: a spinner on a terminal, a line when piped."""
-    if console.is_terminal:
-        with console.status(f"{what} …"):
-            yield
-    else:
-        console.print(f"{what} …")
-        yield

@@ -22,6 +22,7 @@ from tests.tiny_data import reviews_csv
 from trainables.files import read_json
 
 ROOT = Path(__file__).parents[2]
+TEXTS = ["great love the movie was a story", "terrible awful the movie was a story"]
 
 
 @dataclass
@@ -78,7 +79,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
                 {"model": {"path": "./bert", "name": "bert-2", "num_hidden_layers": 2}, "learning_rate": 3e-3},
             ]
         },
-        "training": {"num_train_epochs": 2, "per_device_train_batch_size": 8, "max_length": 32, "bf16": False},
+        "training": {"num_train_epochs": 4, "per_device_train_batch_size": 8, "max_length": 32, "bf16": False},
         "tracking": {"register_as": "tiny-reviews"},
     }
     (folder / "sweep.yaml").write_text(yaml.safe_dump(config))
@@ -118,7 +119,7 @@ def test_mlflow_has_one_parent_and_a_child_per_trial_and_baseline_and_none_is_ru
 def test_nothing_of_ray_and_tune_reaches_the_screen(
     workplace: Workplace, finished: subprocess.CompletedProcess[str]
 ) -> None:
-    assert not re.search(r"(?i)tune\b|raylet|tensorboard|warning", finished.stdout + finished.stderr)
+    assert not re.search(r"(?i)\btune\b|raylet|tensorboard|warning", finished.stdout + finished.stderr)
     assert "bert · head" not in finished.stderr
     assert "validation/accuracy" in finished.stdout
 
@@ -156,9 +157,9 @@ def test_added_points_extend_a_sweep_and_removed_ones_are_kept_unranked(
 def test_a_change_of_what_trials_mean_is_refused_with_a_diff(
     workplace: Workplace, finished: subprocess.CompletedProcess[str]
 ) -> None:
-    changed = workplace.fleetune("sweep", "sweep.yaml", "--set", "training.num_train_epochs=3")
+    changed = workplace.fleetune("sweep", "sweep.yaml", "--set", "training.num_train_epochs=5")
     assert changed.returncode == 2
-    assert "training.num_train_epochs: 2 → 3" in changed.stderr
+    assert "training.num_train_epochs: 4 → 5" in changed.stderr
     data = workplace.fleetune("sweep", "sweep.yaml", "--set", "data.sizes.train=50")
     assert data.returncode == 2
     assert "data.sizes" in data.stderr
@@ -172,18 +173,17 @@ def test_predict_takes_arguments_files_and_stdin_from_every_kind_of_source(
     exported = workplace.folder / "exported"
     made = workplace.fleetune("export", "runs/tiny", str(exported))
     assert made.returncode == 0, made.stderr
-    texts = ["a good great movie", "a terrible boring movie"]
     sources = ["runs/tiny", f"runs/tiny/trials/{board['champion']}", str(exported), "models:/tiny-reviews@champion"]
     found = []
     for source in sources:
-        answer = workplace.fleetune("predict", source, *texts, "--json")
+        answer = workplace.fleetune("predict", source, *TEXTS, "--json")
         assert answer.returncode == 0, answer.stderr
         found.append([json.loads(line) for line in answer.stdout.splitlines()])
     for predictions in found:
         assert [item["label"] for item in predictions] == ["positive", "negative"]
         for item, first in zip(predictions, found[0], strict=True):
             assert item["probabilities"] == pytest.approx(first["probabilities"], abs=1e-5)
-    piped = workplace.fleetune("predict", "runs/tiny", "--json", input="\n".join(texts))
+    piped = workplace.fleetune("predict", "runs/tiny", "--json", input="\n".join(TEXTS))
     assert [json.loads(line)["label"] for line in piped.stdout.splitlines()] == ["positive", "negative"]
     table = workplace.fleetune("predict", str(exported), "--file", "reviews.csv")
     assert table.returncode == 0, table.stderr
@@ -197,7 +197,7 @@ def test_an_export_loads_in_a_pipeline_with_label_names(
 
     folder = workplace.folder / "for-pipeline"
     assert workplace.fleetune("export", "runs/tiny", str(folder)).returncode == 0
-    answer = pipeline("text-classification", str(folder))(["a good great movie", "a terrible boring movie"])
+    answer = pipeline("text-classification", str(folder))(TEXTS)
     assert [item["label"] for item in answer] == ["positive", "negative"]
     again = workplace.fleetune("export", "runs/tiny", str(folder))
     assert again.returncode == 2
@@ -207,7 +207,7 @@ def test_an_export_loads_in_a_pipeline_with_label_names(
 def test_evaluate_scores_a_labelled_file(workplace: Workplace, finished: subprocess.CompletedProcess[str]) -> None:
     with (workplace.folder / "raw.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerows([("review", "score"), ("a good great movie", 1), ("a terrible boring movie", 0)])
+        writer.writerows([("review", "score"), (TEXTS[0], 1), (TEXTS[1], 0)])
     columns = ("--text-column", "review", "--label-column", "score")
     refused = workplace.fleetune("evaluate", "runs/tiny", "raw.csv", *columns)
     assert refused.returncode == 2

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from trainables.errors import BadInput
-from workflows.formats import Columns
-from workflows.labels import as_text
+from workflows.data.formats import Columns
+from workflows.data.labels import as_text
 
 if TYPE_CHECKING:
     import pandas as pd

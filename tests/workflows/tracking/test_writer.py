@@ -22,10 +22,10 @@ from tests.tiny import tiny_tokenizer
 from trainables.directory import SweepDirectory
 from trainables.errors import BadInput
 from trainables.files import read_json, write_json
-from workflows import registry
-from workflows.mirror import Mirror
-from workflows.mlflow_client import open_client
-from workflows.tracking import Writer, check_uri, default_uri, ui_command
+from workflows.tracking import registry
+from workflows.tracking.mirror import Mirror
+from workflows.tracking.store import open_client
+from workflows.tracking.writer import Writer, check_uri, default_uri, ui_command
 
 FIRST, SECOND = recorded.TRIALS
 HOSTILE = ("C#", "50%", "😀", "x" * 300, "../../x", "a\nb", "$\\frac{1}{2}$", "n/a | <b>", "")
@@ -445,7 +445,7 @@ def test_a_new_store_says_nothing_on_the_screen(tmp_path: Path) -> None:
     recorded.finish(sweep)
     code = (
         "import sys; from pathlib import Path; from trainables.directory import SweepDirectory\n"
-        "from workflows.tracking import Writer, default_uri\n"
+        "from workflows.tracking.writer import Writer, default_uri\n"
         "assert 'mlflow' not in sys.modules; root = Path(sys.argv[1])\n"
         "writer = Writer(SweepDirectory(root), default_uri(root.parent), 'demo')\n"
         "sys.exit(not writer.finish('FINISHED', 100))"

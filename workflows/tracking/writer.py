@@ -18,11 +18,11 @@ from trainables.directory import SweepDirectory
 from trainables.errors import BadInput, CorruptFile
 from trainables.files import read_json
 from trainables.records import Result
-from workflows.run_values import redact
-from workflows.tracking_mark import Mark
+from workflows.tracking.content import redact
+from workflows.tracking.mark import Mark
 
 if TYPE_CHECKING:
-    from workflows.mirror import Mirror
+    from workflows.tracking.mirror import Mirror
 
 _INTERVAL = 5.0
 # What another try will not cure; anything else may be the store.
@@ -158,7 +158,7 @@ class Writer:
         return self.last_error is not None
 
     def _open(self) -> Mirror:
-        from workflows.mirror import Mirror
+        from workflows.tracking.mirror import Mirror
 
         return Mirror(self._sweep, self._uri, self._experiment)
 
@@ -182,7 +182,7 @@ class Writer:
 
 
 def _is_complete(sweep: SweepDirectory, mark: Mark, manifest: dict[str, Any], tracking: dict[str, Any]) -> bool:
-    from workflows.mirror import parent_content
+    from workflows.tracking.mirror import parent_content
 
     directories = {name: sweep.trial(name) for name in manifest["trials"]}
     directories |= {name: sweep.baseline(name) for name in manifest["baselines"]}

@@ -16,9 +16,9 @@ import pytest
 import zstandard
 
 from trainables.errors import BadInput
-from workflows.formats import COMPRESSIONS, FORMATS, Columns, extensions, read_file
-from workflows.packages import locate
-from workflows.sources import SOURCES, Request, from_hub, kind_of, load
+from workflows.data.formats import COMPRESSIONS, FORMATS, Columns, extensions, read_file
+from workflows.data.packages import locate
+from workflows.data.sources import SOURCES, Request, from_hub, kind_of, load
 
 COLUMNS = Columns((("data.text_column", "text"), ("data.label_column", "label")))
 TEXTS = ["NA", "null", 'a "quoted", text', "two\nlines", "naïve 🎬"]
@@ -252,7 +252,7 @@ def test_revision_is_refused_where_there_is_no_hub(tmp_path):
 
 def test_without_a_network_a_hub_id_explains_the_forms_a_source_can_have(tmp_path):
     code = (
-        "from workflows.sources import *\nfrom trainables.errors import BadInput\n"
+        "from workflows.data.sources import *\nfrom trainables.errors import BadInput\n"
         "try: load(Request('stanfordnlp/imdb', Columns((('data.text_column', 'text'),))))\n"
         "except BadInput as error: print(error)"
     )
@@ -273,7 +273,7 @@ HUB_ERRORS = {
 
 @pytest.mark.parametrize("message", HUB_ERRORS)
 def test_each_refusal_of_the_hub_gets_a_hint(message):
-    from workflows.sources import _hub_hint
+    from workflows.data.sources import _hub_hint
 
     assert HUB_ERRORS[message] in _hub_hint(RuntimeError(message))
     assert message in _hub_hint(RuntimeError(message))

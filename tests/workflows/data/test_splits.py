@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainables.errors import BadInput
-from workflows.splits import MANY_GROUPS, allocate, cut, normalised, subsample, units_of
+from workflows.data.splits import MANY_GROUPS, allocate, cut, normalised, subsample, units_of
 
 NAMES = ("a", "b", "c", "d")
 FRACTIONS = st.sampled_from([0.05, 0.1, 0.15, 0.2, 0.33, 0.5, 0.9])

@@ -24,9 +24,9 @@ from trainables.directory import SweepDirectory, TrialDirectory
 from trainables.errors import CorruptFile
 from trainables.files import read_json, sha256_json
 from trainables.records import EpochRecord, Result
-from workflows import mlflow_client, run_artifacts, run_values
-from workflows.run_values import redact
-from workflows.tracking_mark import Mark, RunMark
+from workflows.tracking import artifacts, content, store
+from workflows.tracking.content import redact
+from workflows.tracking.mark import Mark, RunMark
 
 SWEEP_TAG = "fleetune.sweep_id"
 TRIAL_TAG = "fleetune.trial_id"
@@ -71,7 +71,7 @@ class Mirror:
         self.sweep = sweep
         self.uri = uri
         self.experiment = experiment
-        self.client = mlflow_client.open_client(uri)
+        self.client = store.open_client(uri)
         self.problems: list[str] = []
         self.sent = 0
         self._mark: Mark | None = None
@@ -113,7 +113,7 @@ class Mirror:
 
         The run gets no copy where the sweep says `checkpoints: none`.
         """
-        from workflows import registry
+        from workflows.tracking import registry
 
         manifest = read_json(self.sweep.manifest)
         with self._marked(manifest) as mark:
@@ -146,7 +146,7 @@ class Mirror:
         try:
             yield
         except Exception as error:
-            if not isinstance(error, CorruptFile | ValidationError) and not mlflow_client.is_refusal(error):
+            if not isinstance(error, CorruptFile | ValidationError) and not store.is_refusal(error):
                 raise
             self._seen.pop(name, None)
             self.problems.append(f"{name}: {redact(str(error))}")
@@ -154,7 +154,7 @@ class Mirror:
     def _reconcile(self, manifest: dict[str, Any]) -> Mark:
         """The stored mark, corrected by what the store holds: its runs and their states."""
         mark = Mark.read(self.sweep, self.uri, self.experiment)
-        experiment_id = mlflow_client.experiment(self.client, self.experiment, self._artifact_location())
+        experiment_id = store.experiment(self.client, self.experiment, self._artifact_location())
         if mark.experiment_id != experiment_id:
             mark = Mark(mark.uri, mark.experiment, experiment_id)
         marked, mark.runs, parent = mark.runs, {}, None
@@ -175,7 +175,7 @@ class Mirror:
     def _search(self, mark: Mark, manifest: dict[str, Any], condition: str = "") -> Iterator[Any]:
         own = f"tags.`{SWEEP_TAG}` = '{manifest['sweep_id']}'"
         whole = f"{own} and {condition}" if condition else own
-        return mlflow_client.search(self.client, mark.experiment_id, whole)
+        return store.search(self.client, mark.experiment_id, whole)
 
     def _artifact_location(self) -> str | None:
         """A server knows where its artifacts go; without one MLflow would write them to ./mlruns."""
@@ -186,7 +186,7 @@ class Mirror:
 
     def _create_parent(self, mark: Mark, manifest: dict[str, Any]) -> str:
         tags = _origin("sweep") | {SWEEP_TAG: manifest["sweep_id"]}
-        name = run_values.run_name(manifest["name"])
+        name = content.run_name(manifest["name"])
         run = self.client.create_run(mark.experiment_id, manifest["created"], tags, name)
         return str(run.info.run_id)
 
@@ -209,7 +209,7 @@ class Mirror:
         child = _read(name, kind, directory)
         run = self._open_run(mark, manifest, child)
         for record in child.records[len(run.epochs) :]:
-            mlflow_client.log_metrics(self.client, run.run_id, run_values.epoch_metrics(record))
+            store.log_metrics(self.client, run.run_id, content.epoch_metrics(record))
             run.epochs.append(record.timestamp)
             self.sent += 1
         if child.result and run.ended != child.ended:
@@ -231,8 +231,8 @@ class Mirror:
             created = self.client.create_run(mark.experiment_id, child.started, tags, shown.name)
             run = mark.runs[child.name] = RunMark(created.info.run_id)
         if not run.described:
-            mlflow_client.log_params(self.client, run.run_id, shown.params)
-            mlflow_client.log_data_sets(self.client, run.run_id, manifest["data"])
+            store.log_params(self.client, run.run_id, shown.params)
+            store.log_data_sets(self.client, run.run_id, manifest["data"])
             run.described = True
         if len(child.records) > len(run.epochs) or child.ended != run.ended:
             self._reopen(mark, run)
@@ -248,9 +248,9 @@ class Mirror:
 
     def _deliver_result(self, run: RunMark, child: Child, result: Result, labels: list[str]) -> None:
         last = child.records[-1] if child.records else None
-        mlflow_client.log_metrics(self.client, run.run_id, run_values.result_metrics(result, last, labels))
-        mlflow_client.set_tags(self.client, run.run_id, run_values.result_tags(result))
-        status = run_values.RUN_STATUS[result.status]
+        store.log_metrics(self.client, run.run_id, content.result_metrics(result, last, labels))
+        store.set_tags(self.client, run.run_id, content.result_tags(result))
+        status = content.RUN_STATUS[result.status]
         self.client.set_terminated(run.run_id, status, result.ended)
         run.status, run.ended, run.artifacts = status, result.ended, False
         self.sent += 1
@@ -258,7 +258,7 @@ class Mirror:
     def _deliver_artifacts(self, run: RunMark, child: Child, result: Result, labels: list[str]) -> None:
         started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="fleetune-artifacts-") as scratch:
-            run_artifacts.write_trial(Path(scratch), child.directory, result, child.records, labels)
+            artifacts.write_trial(Path(scratch), child.directory, result, child.records, labels)
             self.client.log_artifacts(run.run_id, scratch)
         run.artifacts = True
         self.sent += 1
@@ -267,17 +267,17 @@ class Mirror:
     def _deliver_parent(self, mark: Mark, manifest: dict[str, Any]) -> None:
         """The effective config, the leaderboard and a summary, whenever one of them has changed."""
         board = read_json(self.sweep.leaderboard_json) if self.sweep.leaderboard_json.exists() else None
-        content = parent_content(self.sweep)
-        if mark.parent_content == content:
+        digest = parent_content(self.sweep)
+        if mark.parent_content == digest:
             return
         champion = board["champion"] if board else None
-        tags = run_values.as_tags({"mlflow.note.content": run_values.note(manifest, board), CHAMPION_TAG: champion})
-        mlflow_client.set_tags(self.client, mark.parent_run_id, tags)
-        mlflow_client.log_data_sets(self.client, mark.parent_run_id, manifest["data"])
+        tags = content.as_tags({"mlflow.note.content": content.note(manifest, board), CHAMPION_TAG: champion})
+        store.set_tags(self.client, mark.parent_run_id, tags)
+        store.log_data_sets(self.client, mark.parent_run_id, manifest["data"])
         with tempfile.TemporaryDirectory(prefix="fleetune-artifacts-") as scratch:
-            run_artifacts.write_sweep(Path(scratch), self.sweep, manifest, board)
+            artifacts.write_sweep(Path(scratch), self.sweep, manifest, board)
             self.client.log_artifacts(mark.parent_run_id, scratch)
-        mark.parent_content = content
+        mark.parent_content = digest
 
     def _last_moment(self, name: str | None = None) -> int:
         """When the last epoch or result of a child, or of all, was recorded, in ms; now where there is none."""
@@ -306,11 +306,11 @@ class _Shown:
 def _describe(child: Child) -> _Shown:
     """Name, params and tags of a trial's or a baseline's run."""
     if not child.directory.spec.exists():
-        return _Shown(child.name, run_values.as_params({"model": child.name}), {})
+        return _Shown(child.name, content.as_params({"model": child.name}), {})
     stored = read_json(child.directory.spec)
     spec = TrialSpec.model_validate(stored["spec"])
-    params = run_values.trial_params(spec, stored["axes"])
-    return _Shown(run_values.run_name(stored["name"]), params, {"fleetune.point_id": spec.point_id})
+    params = content.trial_params(spec, stored["axes"])
+    return _Shown(content.run_name(stored["name"]), params, {"fleetune.point_id": spec.point_id})
 
 
 def _read(name: str, kind: str, directory: TrialDirectory) -> Child:

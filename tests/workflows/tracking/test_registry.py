@@ -13,10 +13,10 @@ from tests.tiny import tiny_model, tiny_tokenizer
 from trainables.directory import SweepDirectory
 from trainables.errors import BadInput, InfrastructureError
 from trainables.files import read_json, write_json
-from workflows import registry
-from workflows.mirror import Mirror
-from workflows.mlflow_client import open_client
-from workflows.tracking import Writer, default_uri
+from workflows.tracking import registry
+from workflows.tracking.mirror import Mirror
+from workflows.tracking.store import open_client
+from workflows.tracking.writer import Writer, default_uri
 
 FIRST, SECOND = recorded.TRIALS
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from workflows import run_values
+from workflows.tracking import content
 
 _BATCH = 1000
 _PARAMS = 100
@@ -72,7 +72,7 @@ def search(client: Any, experiment_id: str, condition: str) -> Iterator[Any]:
             return
 
 
-def log_metrics(client: Any, run_id: str, metrics: Sequence[run_values.Metric]) -> None:
+def log_metrics(client: Any, run_id: str, metrics: Sequence[content.Metric]) -> None:
     """Send metrics in as few requests as MLflow takes."""
     from mlflow.entities import Metric
 
@@ -112,6 +112,6 @@ def log_data_sets(client: Any, run_id: str, data: dict[str, Any]) -> None:
             ),
             [InputTag("mlflow.data.context", split["context"])],
         )
-        for split in run_values.data_sets(data)
+        for split in content.data_sets(data)
     ]
     client.log_inputs(run_id, inputs)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainables.errors import BadInput
-from workflows import packages
-from workflows.formats import FORMATS, Columns, Table, extensions, from_arrow, read_file
+from workflows.data import packages
+from workflows.data.formats import FORMATS, Columns, Table, extensions, from_arrow, read_file
 
 if TYPE_CHECKING:
     import pandas as pd

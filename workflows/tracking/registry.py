@@ -15,8 +15,8 @@ from typing import Any
 
 from trainables.errors import BadInput, InfrastructureError, nearest
 from trainables.files import is_committed, new_directory, sha256_file, sha256_json
-from workflows import mlflow_client
-from workflows.run_values import redact
+from workflows.tracking.content import redact
+from workflows.tracking.store import is_refusal, open_client
 
 ALIAS = "champion"
 _TRIAL_TAG = "fleetune.trial_id"
@@ -59,7 +59,7 @@ def fetch(uri: str, tracking_uri: str | None = None) -> Path:
     if match is None:
         raise BadInput(f"{uri}: must be models:/name@alias or models:/name/3")
     store = tracking_uri or _store(uri)
-    client = mlflow_client.open_client(store)
+    client = open_client(store)
     version = _find(client, match, uri)
     key = sha256_json([redact(store), version.name, str(version.version), version.creation_timestamp])[:16]
     final = _cache() / "models" / key
@@ -148,7 +148,7 @@ def _requirements() -> list[str]:
 
 
 def _store(uri: str) -> str:
-    from workflows.tracking import default_uri
+    from workflows.tracking.writer import default_uri
 
     if os.environ.get("MLFLOW_TRACKING_URI"):
         return os.environ["MLFLOW_TRACKING_URI"]
@@ -165,7 +165,7 @@ def _find(client: Any, match: re.Match[str], uri: str) -> Any:
             return client.get_model_version_by_alias(match["name"], match["alias"])
         return client.get_model_version(match["name"], match["version"])
     except MlflowException as error:
-        if not mlflow_client.is_refusal(error):
+        if not is_refusal(error):
             raise InfrastructureError(f"{uri}: MLflow does not answer: {redact(str(error))}") from error
         names = [model.name for model in client.search_registered_models()]
         known = nearest(match["name"], names) if names else "nothing is registered there"

@@ -1,0 +1,105 @@
+"""All that happens before Ray starts: checks that cost seconds, models found, data split and stored."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from trainables.arguments import ModelSpec, Precision
+from trainables.directory import SweepDirectory
+from trainables.errors import BadInput, nearest
+from workflows import manifest, plan
+from workflows.baselines import BASELINES
+from workflows.config import ModelChoice, SweepConfig
+from workflows.data import dataset
+from workflows.data.dataset import LabelledData
+from workflows.plan import PlannedTrial
+from workflows.resolve import resolve_models
+from workflows.tracking.writer import check_uri, default_uri
+
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that is known before Ray starts."""
+
+    config: SweepConfig
+    sweep: SweepDirectory
+    models: dict[ModelChoice, ModelSpec]
+    data: LabelledData
+    earlier: dict[str, Any] | None
+
+    @property
+    def tracking_uri(self) -> str:
+        return self.config.tracking.uri or default_uri(self.sweep.root.parent)
+
+    @property
+    def experiment(self) -> str:
+        return self.config.tracking.experiment or self.config.name
+
+    def plan(self, precision: Precision) -> list[PlannedTrial]:
+        """The trials of the sweep, in the order of its file."""
+        return plan.trials(self.config, self.models, self.data.fingerprint, self.data.labels, precision)
+
+
+def prepare(config: SweepConfig, console: Console) -> Prepared:
+    """Check everything that can be checked without Ray, and put the data where trials find it."""
+    for name in config.baselines:
+        if name not in BASELINES:
+            raise BadInput(f"baselines: {name!r} is unknown; {nearest(name, BASELINES)}")
+    if config.tracking.uri:
+        check_uri(config.tracking.uri)
+    sweep = SweepDirectory(_storage(config) / config.name)
+    models = resolve_models(plan.points(config))
+    with phase(console, "reading the data"):
+        data = dataset.prepare(config.data, sweep.cache)
+    earlier = manifest.load(sweep)
+    if earlier:
+        manifest.refuse_other_meaning(earlier, config, data)
+    _show(data, console)
+    return Prepared(config, sweep, models, data, earlier)
+
+
+def _show(data: LabelledData, console: Console) -> None:
+    """What the trials will learn from, in a few lines."""
+    sizes = " / ".join(f"{data.rows[split]:,} {split}" for split in data.rows)
+    total = sum(data.classes["train"].values())
+    shares = ", ".join(f"{label} {count / total:.0%}" for label, count in list(data.classes["train"].items())[:_SHOWN])
+    more = f", … ({len(data.labels)} labels)" if len(data.labels) > _SHOWN else ""
+    console.print(f"data: {sizes} texts; train holds {shares}{more}", highlight=False, markup=False, soft_wrap=True)
+    for note in data.notes:
+        console.print(f"  {note}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _storage(config: SweepConfig) -> Path:
+    folder = Path(config.storage).expanduser()
+    if not folder.is_absolute() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        raise BadInput(
+            f"storage: {config.storage!r} is relative, and inside a Ray job that is a copy of the working directory "
+            "that is deleted with the job; give an absolute folder that every node reaches (--set storage=/…)"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder.resolve()
+    except OSError as error:
+        raise BadInput(f"storage: {folder}: cannot be written to: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def phase(console: Console, what: str) -> Iterator[None]:
+    """Show what is going on: a spinner on a terminal, a line when piped."""
+    if console.is_terminal:
+        with console.status(f"{what} …"):
+            yield
+    else:
+        console.print(f"{what} …")
+        yield

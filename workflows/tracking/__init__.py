@@ -1,0 +1,1 @@
+"""MLflow as the mirror of a sweep directory. `writer.Writer` is the way in; mlflow is imported nowhere else."""

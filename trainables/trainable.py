@@ -8,37 +8,48 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainables.watchdog import Watchdog
 
 
 def train_group(config: dict[str, Any]) -> None:
-    """Run the trials of one group: `config` holds their folders, and whether the worker was given a GPU.
+    """Run the trials of one group.
 
-    Each progress report goes to the driver through `tune.report`. A trial that fails is recorded and does not
-    raise; what ends this function early is the loss of its process, which Tune answers by running it again.
+    `config` holds their folders (`trials`), the share of a GPU that the worker was given (`gpus`) and the seconds
+    after which a trial without a step is ended (`trial_timeout`). Each progress report goes to the driver through
+    `tune.report`. A trial that fails is recorded and does not raise; what ends this function early is the loss of
+    its process, which Tune answers by running it again.
     """
     _prepare_process(config["gpus"])
     from trainables.arguments import TrialSpec
     from trainables.directory import TrialDirectory
     from trainables.files import read_json
     from trainables.trial import run_trial
+    from trainables.watchdog import Watchdog
 
     for folder in config["trials"]:
         directory = TrialDirectory(Path(folder))
         if directory.result.exists():
             continue
         spec = TrialSpec.model_validate(read_json(directory.spec)["spec"])
-        report = _reporter(spec.trial_id)
-        report({"status": "RUNNING"})
-        result = run_trial(spec, report)
-        report({"status": result.status, "metrics": result.metrics})
+        with Watchdog(spec.trial_id, directory, config["trial_timeout"]) as watchdog:
+            report = _reporter(spec.trial_id, watchdog)
+            report({})
+            result = run_trial(spec, report)
+        report(result.outcome())
 
 
-def _reporter(trial_id: str) -> Callable[[dict[str, Any]], None]:
-    """Send values to the driver under the key `trial`; Tune keeps `trial_id` for its own."""
+def _reporter(trial_id: str, watchdog: Watchdog) -> Callable[[dict[str, Any]], None]:
+    """Send values to the driver under the key `trial`, because Tune keeps `trial_id` for its own."""
     from ray import tune
 
-    return lambda values: tune.report({"trial": trial_id, "status": "RUNNING"} | values)
+    def report(values: dict[str, Any]) -> None:
+        watchdog.beat()
+        tune.report({"trial": trial_id, "status": "RUNNING"} | values)
+
+    return report
 
 
 def _prepare_process(gpus: float) -> None:

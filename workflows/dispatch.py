@@ -25,13 +25,14 @@ _DISPATCHES = 3
 
 
 def dispatch(
-    groups: Sequence[Group], request: Request, slots: int, *, on_report: OnReport, log: Path
+    groups: Sequence[Group], request: Request, slots: int, *, trial_timeout: float, on_report: OnReport, log: Path
 ) -> list[TrialDirectory]:
     """Run groups in the given order, `slots` at a time; returns the trials that ended without a result.
 
-    `on_report` is called in this thread with each report of a worker: {"trial", "status", …}. `log` takes what
-    Ray and Tune would print. Tune gives up as a whole when Ray's memory monitor kills a worker (it handles only
-    actor errors), so what is left is dispatched again, a bounded number of times.
+    A trial without a step for `trial_timeout` seconds is ended. `on_report` is called in this thread with each
+    report of a worker: {"trial", "status", …}. `log` takes what Ray and Tune would print. Tune gives up as a whole
+    when Ray's memory monitor kills a worker (it handles only actor errors), so what is left is dispatched again, a
+    bounded number of times.
     """
     waiting = _unfinished(groups)
     for _ in range(_DISPATCHES):
@@ -39,7 +40,7 @@ def dispatch(
             break
         # RuntimeError is how Tune reports a worker that the memory monitor killed.
         with _quiet(log), contextlib.suppress(RuntimeError):
-            _fit(waiting, request, slots, on_report)
+            _fit(waiting, request, slots, trial_timeout, on_report)
         left = _unfinished(waiting)
         if len(left) == len(waiting):
             break
@@ -47,7 +48,7 @@ def dispatch(
     return [trial for group in _unfinished(groups) for trial in group]
 
 
-def _fit(groups: Sequence[Group], request: Request, slots: int, on_report: OnReport) -> None:
+def _fit(groups: Sequence[Group], request: Request, slots: int, trial_timeout: float, on_report: OnReport) -> None:
     """One run of Tune over all groups; grid_search keeps their order."""
     from ray import tune
 
@@ -56,7 +57,11 @@ def _fit(groups: Sequence[Group], request: Request, slots: int, on_report: OnRep
     with tempfile.TemporaryDirectory(prefix="fleetune-tune-") as scratch:
         tune.Tuner(
             tune.with_resources(train_group, resources),
-            param_space={"trials": tune.grid_search(folders), "gpus": request.gpus},
+            param_space={
+                "trials": tune.grid_search(folders),
+                "gpus": request.gpus,
+                "trial_timeout": trial_timeout,
+            },
             tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=slots),
             run_config=tune.RunConfig(
                 name="sweep",

@@ -84,6 +84,10 @@ class Board:
         if line and not self.console.is_terminal:
             self.console.print(line, highlight=False, soft_wrap=True)
 
+    def unfinished(self) -> list[str]:
+        """Ids of the trials of which no end was reported."""
+        return [name for name, state in self.states.items() if state.status in ("PENDING", "RUNNING")]
+
     def _take(self, state: _State, report: Mapping[str, Any]) -> str | None:
         now = time.monotonic()
         state.began = state.began or now

@@ -27,6 +27,7 @@ from trainables.records import Result
 from workflows import cluster, leaderboard, manifest, plan
 from workflows.baselines import BASELINES, run_baseline
 from workflows.cluster import Cluster, Request
+from workflows.config import seconds
 from workflows.dispatch import dispatch
 from workflows.export import export_trial
 from workflows.leaderboard import Leaderboard
@@ -188,24 +189,32 @@ def _run_trials(
             if "metrics" in report:
                 writer.notify()
 
-        groups = [[sweep.trial(trial.trial_id)] for trial in waiting]
-        for trial in dispatch(groups, request, slots, on_report=on_report, log=sweep.driver_log):
-            on_report({"trial": trial.root.name, **_record_lost(trial)})
+        lost = dispatch(
+            [[sweep.trial(trial.trial_id)] for trial in waiting],
+            request,
+            slots,
+            trial_timeout=seconds(config.resources.trial_timeout),
+            on_report=on_report,
+            log=sweep.driver_log,
+        )
+        for directory in lost:
+            _record_lost(directory)
+        # Whoever lost its process could not tell the driver how it ended.
+        for trial_id in board.unfinished():
+            on_report({"trial": trial_id, **Result.read(sweep.trial(trial_id).result).outcome()})
 
 
-def _record_lost(trial: TrialDirectory) -> dict[str, Any]:
-    message = "its worker was lost again and again; the driver's view is in driver.log"
+def _record_lost(directory: TrialDirectory) -> None:
     now = int(time.time() * 1000)
     Result(
         kind="trial",
-        trial_id=trial.root.name,
+        trial_id=directory.root.name,
         status="FAILED",
         reason="infra",
-        message=message,
+        message="its worker was lost again and again; what Ray said of it is in driver.log",
         started=now,
         ended=now,
-    ).write(trial.result)
-    return {"status": "FAILED", "message": message}
+    ).write(directory.result)
 
 
 def _results(prepared: Prepared, planned: Sequence[PlannedTrial]) -> dict[str, Result]:

@@ -151,7 +151,12 @@ def _not_yet(config: SweepConfig, document: Document) -> Iterable[str]:
     waiting: list[tuple[Location, bool, str]] = [
         (("search", "algorithm"), config.search.algorithm != "grid", "only 'grid' is there yet"),
         (("search", "scheduler"), config.search.scheduler != "fifo", "only 'fifo' is there yet"),
-        (("search", "num_trials"), config.search.num_trials is not None, "is for random and optuna; a grid has a size"),
+        (("search", "num_trials"), config.search.num_trials is not None, "is for random and optuna"),
+        (
+            ("search", "seed"),
+            "seed" in config.search.model_fields_set,
+            "is for random and optuna",
+        ),
         (("resources", "workers_per_trial"), config.resources.workers_per_trial > 1, "only 1 is there yet"),
         (("storage",), "://" in config.storage, "only a folder is there yet"),
     ]

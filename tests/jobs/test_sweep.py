@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -274,6 +275,28 @@ def test_a_trial_that_fails_leaves_the_others_complete_and_exits_with_3(workplac
     assert "FAILED(user)" in ended.stdout
     assert "Traceback" not in ended.stdout + ended.stderr
     assert sorted(run.info.status for run in workplace.runs("partly")) == ["FAILED", *["FINISHED"] * 4]
+
+
+@pytest.mark.slow
+def test_a_trial_that_hangs_is_ended_and_tried_again_by_the_same_command(workplace: Workplace) -> None:
+    from filelock import FileLock
+
+    command = ("sweep", "sweep.yaml", "--set", "name=hang", "--set", "search.space=[{model: ./bert}]")
+    command += ("--set", "tracking.register_as=null", "--set", "training.max_length=16")
+    storage = ("--set", f"storage={workplace.folder / 'hang-runs'}")
+    first = workplace.fleetune(*command, *storage)
+    assert first.returncode == 0, first.stdout + first.stderr
+    tokens = next(path for path in (workplace.folder / "hang-runs/cache/tokens").iterdir() if path.is_dir())
+    shutil.rmtree(tokens)
+    # Whoever wants the tokens now waits for a lock that is never given back.
+    with FileLock(tokens.with_suffix(".lock")):
+        hung = workplace.fleetune(*command, *storage, "--set", "name=hung", "--set", "resources.trial_timeout=4s")
+    assert hung.returncode == 3, hung.stdout + hung.stderr
+    assert "FAILED(timeout)" in hung.stdout
+    (trial,) = (workplace.folder / "hang-runs/hung/trials").iterdir()
+    assert "tokenize" in (trial / "log.txt").read_text()
+    again = workplace.fleetune(*command, *storage, "--set", "name=hung")
+    assert again.returncode == 0, again.stdout + again.stderr
 
 
 @pytest.mark.slow

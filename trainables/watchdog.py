@@ -1,0 +1,64 @@
+"""A trial that hangs is found and ended: no progress for `trial_timeout`, and its process goes.
+
+The process has to go, because a thread that waits in native code cannot be stopped. The trial is recorded first,
+so that whoever starts the process anew finds it finished and goes on with the next one.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+from trainables.directory import TrialDirectory
+from trainables.records import Result
+
+
+class Watchdog:
+    """Use as a context manager around a trial; `beat` says that it still moves.
+
+    After `seconds` without a beat the stacks of all threads go to the trial's log, the trial is recorded as
+    FAILED(timeout), and the process ends with exit code 1.
+    """
+
+    def __init__(self, trial_id: str, directory: TrialDirectory, seconds: float) -> None:
+        self.trial_id, self.directory, self.seconds = trial_id, directory, seconds
+        self._started = int(time.time() * 1000)
+        self._last = time.monotonic()
+        self._over = threading.Event()
+
+    def beat(self) -> None:
+        """Say that the trial moves."""
+        self._last = time.monotonic()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._watch, name="fleetune-watchdog", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._over.set()
+
+    def _watch(self) -> None:
+        while not self._over.wait(min(1.0, self.seconds / 4)):
+            if time.monotonic() - self._last > self.seconds:
+                self._end()
+
+    def _end(self) -> None:
+        self.directory.root.mkdir(parents=True, exist_ok=True)
+        with self.directory.log.open("a", encoding="utf-8") as stream:
+            stream.write(f"no step for {self.seconds:g} seconds; where each thread stood:\n")
+            stream.flush()
+            faulthandler.dump_traceback(stream, all_threads=True)
+        Result(
+            kind="trial",
+            trial_id=self.trial_id,
+            status="FAILED",
+            reason="timeout",
+            message=f"no step for {self.seconds:g} seconds (resources.trial_timeout); its stack is in log.txt",
+            started=self._started,
+            ended=int(time.time() * 1000),
+        ).write(self.directory.result)
+        os._exit(1)

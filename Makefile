@@ -22,7 +22,8 @@ $(INSTALLED): pyproject.toml constraints.txt requirements-demo.txt
 demo: $(INSTALLED) ## Run the demo sweep on real movie reviews, ending in a leaderboard
 	@$(BIN)/fleetune demo
 
-test: lint test-fast test-slow test-cluster ## Lint, then run all tests
+test: lint ## Lint, then run all tests
+	@$(PYTEST) -q --durations=5
 
 test-fast: $(INSTALLED) ## Tests that take seconds
 	@$(PYTEST) -q -m "not slow and not cluster"

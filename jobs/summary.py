@@ -89,6 +89,7 @@ def _findings(outcome: Outcome) -> list[str]:
             lines.append(f"[red]FAILED({row['reason']})[/] trial {row['trial_id']}: {escape(row['message'] or '')}")
     if outcome.tracking_error:
         lines.append(f"[yellow]MLflow has not got everything:[/] {escape(outcome.tracking_error)}")
+        lines.append("  Nothing is lost: the same command again delivers the rest.")
     return lines
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -98,11 +101,20 @@ def _against(best: dict[str, Any], baseline: dict[str, Any], metric: str) -> str
     return f"  against {baseline['model']}: {difference:+.4f} on test ({baseline[f'test/{metric}']:.4f})."
 
 
+def _program() -> str:
+    """How to call `fleetune` from here: by its name where that is found, else by its path."""
+    beside = Path(sys.executable).parent / "fleetune"
+    if shutil.which("fleetune") or not beside.exists():
+        return "fleetune"
+    return str(beside.relative_to(Path.cwd())) if beside.is_relative_to(Path.cwd()) else str(beside)
+
+
 def _next_commands(outcome: Outcome) -> list[str]:
-    folder = outcome.sweep.root
+    folder, program = outcome.sweep.root, _program()
+    folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     return [
-        f"Leaderboard   {folder / 'leaderboard.json'}  (.csv beside it)",
-        f"Review runs   fleetune ui {folder}",
-        f'Predict       fleetune predict {folder} "some text"',
-        f"Export        fleetune export {folder} DESTINATION",
+        f"Leaderboard   {outcome.sweep.leaderboard_json}  (.csv beside it)",
+        f"Review runs   {program} ui {folder} --open",
+        f'Predict       {program} predict {folder} "some text"',
+        f"Export        {program} export {folder} DESTINATION",
     ]

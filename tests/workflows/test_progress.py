@@ -1,0 +1,90 @@
+"""What a person sees while a sweep runs, as plain lines and as a table."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from trainables.arguments import ModelSpec, TrainingArguments
+from workflows.plan import PlannedTrial
+from workflows.progress import Board
+
+
+def trial(name: str, model: str = "m") -> PlannedTrial:
+    spec = ModelSpec(
+        name=model, path="/m", sha256="a", tokenizer_sha256="b", model_type="bert", num_hidden_layers=2, hidden_size=8
+    )
+    return PlannedTrial(name, name, 1, spec, "lora", TrainingArguments(learning_rate=1e-4), {"lora_r": 4})
+
+
+def board(*names: str, terminal: bool = False, model: str = "m") -> tuple[Board, io.StringIO]:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=terminal, width=140)
+    return Board([trial(n, model) for n in names], dict.fromkeys(names, 1.0), "accuracy", console, {}), stream
+
+
+def epoch(name: str, number: int, value: float) -> dict[str, object]:
+    metrics = {"validation/accuracy": value}
+    return {
+        "trial": name,
+        "status": "RUNNING",
+        "epoch": number,
+        "step": number * 5,
+        "total_steps": 15,
+        "metrics": metrics,
+    }
+
+
+def test_a_pipe_gets_one_line_per_start_epoch_and_end() -> None:
+    shown, stream = board("a", "b")
+    with shown:
+        shown.on_report({"trial": "a", "status": "RUNNING"})
+        shown.on_report({"trial": "a", "status": "RUNNING", "epoch": 1, "step": 3, "total_steps": 15})
+        shown.on_report(epoch("a", 1, 0.5))
+        shown.on_report({"trial": "a", "status": "DONE", "metrics": {}, "message": ""})
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 3
+    assert lines[0].endswith("m · lora · lr 0.0001 · lora_r 4 · seed 1 started")
+    assert lines[1].endswith("epoch 1  validation/accuracy 0.5000")
+    assert "DONE" in lines[2]
+    assert "1/2 finished, best so far 0.5000" in lines[2]
+    assert shown.unfinished() == ["b"]
+
+
+def test_a_failure_is_one_line_with_its_reason() -> None:
+    shown, stream = board("a")
+    with shown:
+        shown.on_report({"trial": "a", "status": "FAILED", "metrics": {}, "message": "nan: loss became nan at step 7"})
+    (line,) = stream.getvalue().splitlines()
+    assert "FAILED (nan: loss became nan at step 7)" in line
+
+
+def test_a_terminal_gets_a_table_with_state_policy_epoch_best_and_time_left() -> None:
+    shown, stream = board("a", "b", terminal=True)
+    with shown:
+        shown.on_report({"trial": "a", "status": "RUNNING"})
+        shown.on_report(epoch("a", 1, 0.75))
+        shown.on_report(epoch("a", 2, 0.25))
+    text = stream.getvalue()
+    for expected in ("RUNNING", "PENDING", "lora, lora_r 4", "2.0/3", "0.7500", "1 pending", "left"):
+        assert expected in text, expected
+
+
+def test_the_best_value_so_far_is_kept_when_a_later_epoch_is_worse() -> None:
+    shown, stream = board("a")
+    with shown:
+        shown.on_report({"trial": "a", "status": "RUNNING"})
+        shown.on_report(epoch("a", 1, 0.75))
+        shown.on_report(epoch("a", 2, 0.25))
+        shown.on_report({"trial": "a", "status": "DONE", "metrics": {}})
+    assert "best so far 0.7500" in stream.getvalue().splitlines()[-1]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_markup_in_a_name_is_shown_and_not_obeyed(terminal: bool) -> None:
+    shown, stream = board("a", terminal=terminal, model="[red]x[/red]")
+    with shown:
+        shown.on_report({"trial": "a", "status": "RUNNING"})
+    assert "[red]x[/red]" in stream.getvalue()

@@ -12,6 +12,7 @@ from tests.tiny import tiny_model, tiny_spec
 from trainables import freeze, models
 from trainables.arguments import TrainingArguments
 from trainables.errors import TrialFailure
+from trainables.metrics import example_losses
 from trainables.tokens import TokenSplit
 from trainables.training import (
     Optimization,
@@ -106,6 +107,23 @@ def test_accumulated_micro_batches_give_the_gradient_of_the_whole_batch(bert: Pa
         train_epoch(model, data, optimization, seed=1, epoch=1, precision="fp32", on_step=lambda _: None)
         finals.append(predict_logits(model, data, 8, "fp32"))
     assert np.abs(finals[0] - finals[1]).max() < 1e-4
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_loss_of_a_step_is_the_mean_over_the_texts_of_its_batches(bert: Path, accumulation: int) -> None:
+    model, training = build(bert, learning_rate=1e-12, gradient_accumulation_steps=accumulation)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    data = split()
+    series = train_epoch(
+        model, data, Optimization(model, training, 9), seed=1, epoch=1, precision="fp32", on_step=lambda _: None
+    )
+    each = example_losses(predict_logits(model, data, 8, "fp32"), data.labels)
+    order = np.concatenate(batch_order(1, 1, len(data), 4))
+    width = 4 * accumulation
+    expected = [each[order[start : start + width]].mean() for start in range(0, len(data), width)]
+    assert series.loss == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_rate_rises_over_the_warm_up_and_falls_to_nothing(bert: Path) -> None:

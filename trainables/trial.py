@@ -199,7 +199,8 @@ def _forget_earlier_attempt(directory: TrialDirectory) -> None:
     """A trial without a result begins anew: what an interrupted attempt left must not mix with this one."""
     for path in (directory.result, directory.predictions, *directory.epochs()):
         path.unlink(missing_ok=True)
-    shutil.rmtree(directory.checkpoint, ignore_errors=True)
+    for folder in (directory.checkpoint, *directory.root.glob(f".{directory.checkpoint.name}.*")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ happens, the sweep directory holds what was done, and the same command continues
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import tempfile
 import time
@@ -40,6 +41,7 @@ from workflows.tracking.writer import Writer
 
 # `ray job stop` kills three seconds after it asks.
 _LAST_WORDS_SECONDS = 2.0
+_EXPORTS = ".export."
 # What would fail again is kept; these may go well the next time.
 _WORTH_ANOTHER_TRY = ("infra", "host-oom", "timeout")
 
@@ -114,8 +116,10 @@ def _run(prepared: Prepared, console: Console) -> Outcome:
         manifest.write(sweep, config, prepared.data, precision, planned, prepared.earlier)
         for trial in planned:
             _lay_out(prepared, trial, precision)
+        for left_over in sweep.root.glob(f"{_EXPORTS}*"):
+            shutil.rmtree(left_over, ignore_errors=True)
         writer = Writer(sweep, prepared.tracking_uri, prepared.experiment)
-        with _tracked(writer, console), tempfile.TemporaryDirectory(dir=sweep.root, prefix=".export.") as exports:
+        with _tracked(writer, console), tempfile.TemporaryDirectory(dir=sweep.root, prefix=_EXPORTS) as exports:
             _run_trials(prepared, planned, found, request, writer, console)
             ranked = _rank(prepared, planned)
             with phase(console, "checking and publishing the champion"):

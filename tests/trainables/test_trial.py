@@ -145,9 +145,11 @@ def test_a_trial_that_runs_again_leaves_nothing_of_the_first_attempt(bert: Path,
     spec = trial_spec(bert, tmp_path, num_train_epochs=2)
     first = run_trial(spec)
     directory(spec).epoch(3).write_text("left over")
+    (directory(spec).root / ".checkpoint.cut-off").mkdir()
     again = run_trial(spec)
     assert len(directory(spec).epochs()) == 2
     assert again.metrics == first.metrics
+    assert not list(directory(spec).root.glob(".*"))
     assert is_committed(directory(spec).checkpoint)
 
 

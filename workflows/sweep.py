@@ -129,10 +129,13 @@ def _run(prepared: Prepared, console: Console) -> Outcome:
 
 
 def _run_baselines(prepared: Prepared) -> None:
-    """Fit the baselines that have no result yet."""
+    """Fit the baselines that have no result yet.
+
+    Without a manifest nothing says which data an earlier result was from, so it does not count.
+    """
     for name in prepared.config.baselines:
         directory = prepared.sweep.baseline(name)
-        if directory.result.exists():
+        if prepared.earlier and directory.result.exists():
             continue
         metric = prepared.config.training.metric_for_best_model
         run_baseline(name, prepared.data.directory, prepared.data.labels, metric, directory)

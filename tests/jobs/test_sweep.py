@@ -258,6 +258,18 @@ def test_a_request_that_the_cluster_can_never_meet_is_refused_at_once(workplace:
 
 
 @pytest.mark.slow
+def test_what_a_refused_sweep_left_does_not_count_for_other_data(workplace: Workplace) -> None:
+    greedy = ("--set", "resources.gpus_per_trial=4")
+    name = ("--set", "name=restarted", "--set", "search.space=[{model: ./bert}]", "--set", "tracking.register_as=null")
+    assert workplace.fleetune("sweep", "sweep.yaml", *name, *greedy).returncode == 4
+    # Labels turned round: what TF-IDF scored before is not what it scores now.
+    labels = ("--set", "data.labels={positive: bad, negative: good}", "--set", "data.sizes={test: 12}")
+    assert workplace.fleetune("sweep", "sweep.yaml", *name, *labels).returncode == 0
+    baseline = read_json(workplace.folder / "runs/restarted/baselines/tfidf/result.json")
+    assert sum(map(sum, baseline["evaluations"]["test"]["confusion_matrix"])) == 12
+
+
+@pytest.mark.slow
 def test_a_trial_that_fails_leaves_the_others_complete_and_exits_with_3(workplace: Workplace) -> None:
     from safetensors.torch import load_file, save_file
 

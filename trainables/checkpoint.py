@@ -114,20 +114,21 @@ def read_info(directory: Path) -> CheckpointInfo:
 
 
 def export(directory: Path, destination: Path, base: Path | None = None) -> None:
-    """Write a checkpoint as a whole model folder that transformers loads without Fleetune.
+    """Write a checkpoint, or a model that was exported before, as a whole folder that transformers loads by itself.
 
     LoRA is merged, label names are in config.json, and the tokenizer's model_max_length is the trained max_length.
     Raises BadInput where `destination` is not empty, and what `load` raises.
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise BadInput(f"{destination}: is not an empty folder; export to a new one")
-    loaded = load(directory, base=base)
+    is_checkpoint = (directory / INFO).exists() or is_committed(directory)
+    model, tokenizer = load(directory, base=base)[:2] if is_checkpoint else load_exported(directory)
     destination.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=destination.parent, prefix=f".{destination.name}.") as scratch:
         whole = Path(scratch) / "model"
         with models.quiet():
-            loaded.model.save_pretrained(whole)
-            loaded.tokenizer.save_pretrained(whole)
+            model.save_pretrained(whole)
+            tokenizer.save_pretrained(whole)
         whole.replace(destination)
 
 

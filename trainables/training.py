@@ -36,6 +36,11 @@ def optimizer_steps(arguments: TrainingArguments, texts: int) -> int:
     return math.ceil(texts / (arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps))
 
 
+def pick_device() -> torch.device:
+    """Where a trial runs and its checkpoint is scored again: the GPU that the process was given, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 class Optimization:
     """AdamW over the trainable parameters only, with linear warm-up and decay of the learning rate.
 

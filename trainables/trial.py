@@ -28,7 +28,7 @@ from trainables.files import write_parquet
 from trainables.metrics import score
 from trainables.records import EpochRecord, Result, Split
 from trainables.tokens import TokenSplit, tokenize
-from trainables.training import Optimization, optimizer_steps, predict_logits, train_epoch
+from trainables.training import Optimization, optimizer_steps, pick_device, predict_logits, train_epoch
 
 Report = Callable[[dict[str, Any]], None]
 _PROGRESS_SECONDS = 1.0
@@ -63,7 +63,7 @@ def run_trial(spec: TrialSpec, report: Report = lambda _: None) -> Result:
 
 def _train_and_evaluate(spec: TrialSpec, directory: TrialDirectory, report: Report, started: int) -> Result:
     torch.set_num_threads(spec.num_threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = pick_device()
     splits = tokenize(spec)
     model = models.load_model(spec.model, spec.labels, spec.seed)
     model = freeze.apply(model, spec.freeze, spec.training, spec.seed).to(device)

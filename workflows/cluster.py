@@ -43,11 +43,6 @@ class Cluster:
     """The nodes that are there now."""
 
     nodes: tuple[Node, ...]
-    local: bool
-
-    @property
-    def cpus(self) -> float:
-        return sum(node.cpus for node in self.nodes)
 
     @property
     def gpus(self) -> float:
@@ -103,7 +98,7 @@ def connect() -> Iterator[Cluster]:
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise InfrastructureError(f"Ray at {address or 'this machine'} cannot be reached: {error}") from error
     try:
-        yield Cluster(tuple(_nodes(ray.nodes())), local=not address)
+        yield Cluster(tuple(_nodes(ray.nodes())))
     finally:
         ray.shutdown()
 

@@ -43,12 +43,12 @@ def _rescore(trial: TrialDirectory) -> None:
     from trainables.arguments import TrialSpec
     from trainables.files import read_json
     from trainables.tokens import tokenize
-    from trainables.training import predict_logits
+    from trainables.training import pick_device, predict_logits
 
     spec = TrialSpec.model_validate(read_json(trial.spec)["spec"])
     model, _, _ = checkpoint.load(trial.checkpoint, merge=False)
     batch_size = spec.training.per_device_eval_batch_size
-    again = predict_logits(model, tokenize(spec)["validation"], batch_size, spec.precision)
+    again = predict_logits(model.to(pick_device()), tokenize(spec)["validation"], batch_size, spec.precision)
     table = pq.read_table(trial.predictions, filters=[("split", "==", "validation")])
     recorded = np.stack(table["logits"].to_numpy(zero_copy_only=False))
     difference = float(np.abs(again - recorded).max())

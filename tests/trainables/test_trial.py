@@ -158,3 +158,16 @@ def test_the_loss_can_pick_the_best_epoch(bert: Path, tmp_path: Path) -> None:
     result = run_trial(spec)
     losses = [EpochRecord.read(path).metrics["validation/loss"] for path in directory(spec).epochs()]
     assert result.metrics["validation/loss"] == min(losses)
+
+
+def test_an_export_can_be_exported_again_and_scores_the_same(bert: Path, tmp_path: Path) -> None:
+    spec = trial_spec(bert, tmp_path, freeze="lora")
+    run_trial(spec)
+    checkpoint.export(directory(spec).checkpoint, tmp_path / "first")
+    checkpoint.export(tmp_path / "first", tmp_path / "second")
+    splits = tokenize(spec)
+    logits = [
+        predict_logits(checkpoint.load_exported(tmp_path / name)[0], splits["test"], 64, "fp32")
+        for name in ("first", "second")
+    ]
+    assert np.array_equal(*logits)

@@ -15,7 +15,6 @@ from trainables.errors import BadInput, InfrastructureError
 from trainables.files import read_json, write_json
 from workflows.tracking import registry
 from workflows.tracking.mirror import Mirror
-from workflows.tracking.store import open_client
 from workflows.tracking.writer import Writer, default_uri
 
 FIRST, SECOND = recorded.TRIALS
@@ -38,13 +37,6 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         model.save_pretrained(folders[trial_id])
         tiny_tokenizer().save_pretrained(folders[trial_id])
     return folders
-
-
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    open_client(f"sqlite:///{path}").search_experiments()
-    return path
 
 
 @pytest.fixture

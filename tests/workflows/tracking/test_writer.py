@@ -24,20 +24,11 @@ from trainables.errors import BadInput
 from trainables.files import read_json, write_json
 from workflows.tracking import registry
 from workflows.tracking.mirror import Mirror
-from workflows.tracking.store import open_client
 from workflows.tracking.writer import Writer, check_uri, default_uri, ui_command
 
 FIRST, SECOND = recorded.TRIALS
 HOSTILE = ("C#", "50%", "😀", "x" * 300, "../../x", "a\nb", "$\\frac{1}{2}$", "n/a | <b>", "")
 STARTUP_SECONDS = 120
-
-
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty SQLite store. Creating one takes seconds, copying one none."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    open_client(f"sqlite:///{path}").search_experiments()
-    return path
 
 
 @pytest.fixture

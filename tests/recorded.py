@@ -25,7 +25,7 @@ def begin(root: Path, labels: Sequence[str] = LABELS, trials: Sequence[str] = TR
     sweep = SweepDirectory(root)
     tracking = {"uri": None, "experiment": None, "register_as": None, "checkpoints": "none"} | config
     manifest = {
-        "schema": 1,
+        "schema": 2,
         "sweep_id": "5eed5eed5eed5eed",
         "name": root.name,
         "created": START,

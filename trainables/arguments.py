@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Metric = Literal["accuracy", "f1_macro", "loss"]
 Precision = Literal["fp32", "bf16"]
+Scheduler = Literal["linear", "cosine", "constant_with_warmup"]
 Positive = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
@@ -45,9 +46,12 @@ class TrainingArguments(Frozen):
     adam_beta2: Probability = 0.999
     adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    lr_scheduler_type: Literal["linear"] = "linear"
+    lr_scheduler_type: Scheduler = Field("linear", description="after warm-up: to zero (linear, cosine) or constant")
     warmup_steps: Annotated[float, Field(ge=0)] = Field(
         0.1, description="below 1: share of all steps; from 1: number of steps"
+    )
+    layerwise_lr_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="each block learns at this share of the rate of the block above it; 1: all at learning_rate"
     )
     bf16: bool | None = Field(None, description="null: where a probe of the hardware shows a gain")
     metric_for_best_model: Metric = Field(

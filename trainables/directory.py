@@ -37,6 +37,11 @@ class TrialDirectory:
         return self.root / "checkpoint"
 
     @property
+    def model(self) -> Path:
+        """A fitted baseline as JSON (trials have a checkpoint)."""
+        return self.root / "model.json"
+
+    @property
     def log(self) -> Path:
         return self.root / "log.txt"
 
@@ -103,8 +108,25 @@ class SweepDirectory:
         return self.root / "driver.log"
 
     @property
+    def inference(self) -> Path:
+        """What predicting costs: one file per distinct inference graph."""
+        return self.root / "inference"
+
+    @property
+    def figures(self) -> Path:
+        """The figures of the report, each with its data as CSV beside it."""
+        return self.root / "figures"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
     def cache(self) -> CacheDirectory:
         return CacheDirectory(self.root.parent / "cache")
+
+    def inference_cost(self, graph_id: str) -> Path:
+        return self.inference / f"{graph_id}.json"
 
     def trial(self, trial_id: str) -> TrialDirectory:
         return TrialDirectory(self.trials / trial_id)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pyarrow as pa
@@ -11,23 +13,49 @@ from scipy.special import softmax
 from trainables.metrics import example_losses
 from trainables.records import Split
 
+if TYPE_CHECKING:
+    from trainables.tokens import TokenSplit
 
-def table(scored: Mapping[Split, tuple[np.ndarray, np.ndarray, np.ndarray]]) -> pa.Table:
-    """Columns split, row (in the source), label, predicted, loss (nats), logits, probabilities.
 
-    `scored` gives, per split, rows (n,), labels (n,) and logits (n, classes).
+@dataclass(frozen=True)
+class Scored:
+    """One split as it was scored: rows in the source (n,), labels (n,), logits (n, classes).
+
+    `tokens` (n,) are those that the model saw, special ones included, and `tokens_cut` (n,) those beyond max_length;
+    both are None for a baseline, which has no tokenizer.
     """
-    return pa.concat_tables([_one(split, *values) for split, values in scored.items()])
+
+    rows: np.ndarray
+    labels: np.ndarray
+    logits: np.ndarray
+    tokens: np.ndarray | None = None
+    tokens_cut: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, split: TokenSplit, logits: np.ndarray) -> Self:
+        """A tokenised split with its logits."""
+        return cls(split.rows, split.labels, logits, split.lengths, split.tokens_cut)
 
 
-def _one(split: Split, rows: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> pa.Table:
+def table(scored: Mapping[Split, Scored]) -> pa.Table:
+    """Columns split, row (in the source), label, predicted, loss (nats), logits, probabilities, tokens, tokens_cut."""
+    return pa.concat_tables([_one(split, values) for split, values in scored.items()])
+
+
+def _one(split: Split, scored: Scored) -> pa.Table:
     columns = {
-        "split": pa.array([split] * len(labels)),
-        "row": pa.array(np.asarray(rows)),
-        "label": pa.array(np.asarray(labels)),
-        "predicted": pa.array(logits.argmax(axis=1)),
-        "loss": pa.array(example_losses(logits, labels)),
-        "logits": pa.array(logits.tolist(), pa.list_(pa.float32())),
-        "probabilities": pa.array(softmax(logits, axis=1).tolist(), pa.list_(pa.float32())),
+        "split": pa.array([split] * len(scored.labels)),
+        "row": pa.array(np.asarray(scored.rows)),
+        "label": pa.array(np.asarray(scored.labels)),
+        "predicted": pa.array(scored.logits.argmax(axis=1)),
+        "loss": pa.array(example_losses(scored.logits, scored.labels)),
+        "logits": pa.array(scored.logits.tolist(), pa.list_(pa.float32())),
+        "probabilities": pa.array(softmax(scored.logits, axis=1).tolist(), pa.list_(pa.float32())),
+        "tokens": _counts(scored.tokens, len(scored.labels)),
+        "tokens_cut": _counts(scored.tokens_cut, len(scored.labels)),
     }
     return pa.table(columns)
+
+
+def _counts(values: np.ndarray | None, length: int) -> pa.Array:
+    return pa.nulls(length, pa.int64()) if values is None else pa.array(np.asarray(values, np.int64))

@@ -34,22 +34,31 @@ class Record(Frozen):
 
 
 class StepSeries(Frozen):
-    """What was applied at each optimizer step of one epoch: four lists of equal length."""
+    """What was applied at each optimizer step of one epoch: lists of equal length.
+
+    `learning_rate` is the head's. With layer-wise decay `block_learning_rates` has those of every trained block,
+    the head's too; without it all blocks learn at the same rate and it is empty.
+    """
 
     step: list[int]
     learning_rate: list[float]
     loss: list[float]
     timestamp: list[int]
+    block_learning_rates: dict[str, list[float]] = Field(default_factory=dict)
 
 
 class EpochRecord(Record):
-    """One finished epoch: mean training loss and validation metrics, with the steps that led there."""
+    """One finished epoch: mean training loss and validation metrics, with the steps that led there.
+
+    `seconds` is the whole epoch, `train_seconds` its optimizer steps alone.
+    """
 
     trial_id: str
     epoch: int
     step: int
     timestamp: int
     seconds: float
+    train_seconds: float | None = None
     metrics: dict[str, float]
     steps: StepSeries
 
@@ -62,11 +71,36 @@ class Evaluation(Frozen):
     classification_report: dict[str, dict[str, float]]
 
 
+class InferenceCost(Record):
+    """What predicting costs with one inference graph, from text to probabilities, tokenizing included, in fp32.
+
+    Measured on a worker with a trial's resources and nothing else running. `latency_*` are milliseconds for one text
+    at a time, `throughput` is texts per second in batches of `batch_size`; both over `texts` texts of the test split.
+    `merged` tells the two graphs of a LoRA trial apart; `bytes` is the whole model as it would be shipped.
+    """
+
+    graph_id: str
+    model: str
+    merged: bool
+    device: str
+    threads: int
+    texts: int
+    batch_size: int
+    latency_p50_ms: float
+    latency_p95_ms: float
+    throughput: float
+    parameters: int | None
+    bytes: int | None
+    measured: int
+
+
 class Result(Record):
     """The end of a trial or baseline: exactly one state, and for DONE the scores of the best epoch's weights.
 
     `trial_id` is a baseline's name for baselines. `metrics` holds `validation/*` of the best epoch and, for DONE,
     `test/*`. `evaluations` has an entry per scored split. `reason` and `message` are set for FAILED only.
+    `train_seconds` is the time of optimizer steps (of fitting, for a baseline) without any scoring;
+    `peak_memory_bytes` is what the device held at most, or on a CPU the worker's process (null where unknown).
     """
 
     kind: Literal["trial", "baseline"]
@@ -81,6 +115,8 @@ class Result(Record):
     trainable_parameters: int | None = None
     total_parameters: int | None = None
     device: str | None = None
+    train_seconds: float | None = None
+    peak_memory_bytes: int | None = None
     started: int
     ended: int
 

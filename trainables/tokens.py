@@ -22,18 +22,22 @@ from trainables.files import is_committed, new_directory, read_json, sha256_json
 from trainables.records import SPLITS, Split
 
 _CHUNK = 1_000
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
 class TokenSplit:
-    """One split: `input_ids` of all texts end to end (int32), text i at offsets[i]:offsets[i + 1]."""
+    """One split: `input_ids` of all texts end to end (int32), text i at offsets[i]:offsets[i + 1].
+
+    `tokens_cut` says how many tokens of each text lie beyond max_length, int64, shape (texts,).
+    """
 
     input_ids: np.ndarray
     offsets: np.ndarray
     token_type_ids: np.ndarray | None
     labels: np.ndarray
     rows: np.ndarray
+    tokens_cut: np.ndarray
     pad_token_id: int
 
     def __len__(self) -> int:
@@ -79,7 +83,7 @@ def tokenize(spec: TrialSpec) -> dict[Split, TokenSplit]:
 
 
 def encode(tokenizer: Any, texts: list[str], pairs: list[str] | None, max_length: int) -> TokenSplit:
-    """Tokens of some texts in memory, for prediction: row i is text i, labels are all 0."""
+    """Tokens of some texts in memory, for prediction: row i is text i, labels are all 0; what is cut is not counted."""
     input_ids, types = _token_ids(tokenizer, texts, pairs, max_length)
     offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in input_ids])]).astype(np.int64)
     uses_types = "token_type_ids" in tokenizer.model_input_names
@@ -89,6 +93,7 @@ def encode(tokenizer: Any, texts: list[str], pairs: list[str] | None, max_length
         token_type_ids=_joined(types, np.int8) if uses_types else None,
         labels=np.zeros(len(texts), np.int64),
         rows=np.arange(len(texts)),
+        tokens_cut=np.zeros(len(texts), np.int64),
         pad_token_id=_pad_token_id(tokenizer),
     )
 
@@ -108,6 +113,26 @@ def _token_ids(
         verbose=False,
     )
     return encoded["input_ids"], encoded["token_type_ids"]
+
+
+def _tokens_cut(
+    tokenizer: Any, texts: list[str], pairs: list[str] | None, lengths: list[int], max_length: int
+) -> list[int]:
+    """How many tokens of each text lie beyond `max_length`; only texts that fill it are tokenised again."""
+    full = [index for index, length in enumerate(lengths) if length >= max_length]
+    cut = [0] * len(lengths)
+    if full:
+        whole = tokenizer(
+            [texts[index] for index in full],
+            None if pairs is None else [pairs[index] for index in full],
+            truncation=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )["input_ids"]
+        for index, ids in zip(full, whole, strict=True):
+            cut[index] = len(ids) - lengths[index]
+    return cut
 
 
 def _joined(lists: list[list[int]], dtype: type[np.generic]) -> np.ndarray:
@@ -132,6 +157,7 @@ def _pad_token_id(tokenizer: Any) -> int:
 def _write_split(tokenizer: Any, source: Path, scratch: Path, split: str, max_length: int) -> None:
     """Tokenise one parquet file in chunks, so that memory does not grow with its rows."""
     lengths: list[int] = []
+    cut: list[int] = []
     labels: list[np.ndarray] = []
     rows: list[np.ndarray] = []
     with (scratch / f"{split}.input_ids").open("wb") as ids_file, (scratch / f"{split}.types").open("wb") as types_file:
@@ -141,9 +167,11 @@ def _write_split(tokenizer: Any, source: Path, scratch: Path, split: str, max_le
             _joined(input_ids, np.int32).tofile(ids_file)
             _joined(types, np.int8).tofile(types_file)
             lengths.extend(map(len, input_ids))
+            cut.extend(_tokens_cut(tokenizer, chunk["text"], pairs, lengths[-len(input_ids) :], max_length))
             labels.append(np.asarray(chunk["label"], np.int64))
             rows.append(np.asarray(chunk["row"], np.int64))
     np.save(scratch / f"{split}.offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    np.save(scratch / f"{split}.cut.npy", np.asarray(cut, np.int64))
     np.save(scratch / f"{split}.labels.npy", np.concatenate(labels))
     np.save(scratch / f"{split}.rows.npy", np.concatenate(rows))
 
@@ -162,5 +190,6 @@ def _open(folder: Path, split: str) -> TokenSplit:
         token_type_ids=types,
         labels=np.load(folder / f"{split}.labels.npy", mmap_mode="r"),
         rows=np.load(folder / f"{split}.rows.npy", mmap_mode="r"),
+        tokens_cut=np.load(folder / f"{split}.cut.npy", mmap_mode="r"),
         pad_token_id=about["pad_token_id"],
     )

@@ -9,12 +9,13 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from trainables import freeze
+from trainables import freeze, models
 from trainables.arguments import Precision, TrainingArguments
 from trainables.errors import TrialFailure
 from trainables.records import StepSeries
@@ -42,23 +43,20 @@ def pick_device() -> torch.device:
 
 
 class Optimization:
-    """AdamW over the trainable parameters only, with linear warm-up and decay of the learning rate.
+    """AdamW over the trainable parameters only, with warm-up and one of transformers' schedules.
 
     Weight decay spares biases and norms, as `transformers.Trainer` does (Loshchilov and Hutter 2019 for AdamW).
+    `layerwise_lr_decay` below 1 gives the head the full rate and each block that share of the one above it, as
+    Clark et al. 2020 (ELECTRA, arXiv:2003.10555) fine-tune, after Howard and Ruder 2018 (arXiv:1801.06146).
     """
 
     def __init__(self, model: nn.Module, arguments: TrainingArguments, total_steps: int) -> None:
         from transformers import get_scheduler
 
-        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        groups = [
-            {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": arguments.weight_decay},
-            {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
-        ]
         self.arguments = arguments
-        self.trainable = trainable
+        self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            groups,
+            parameter_groups(model, arguments),
             lr=arguments.learning_rate,
             betas=(arguments.adam_beta1, arguments.adam_beta2),
             eps=arguments.adam_epsilon,
@@ -67,14 +65,37 @@ class Optimization:
         warmup = warmup_steps(arguments, total_steps)
         self.scheduler = get_scheduler(arguments.lr_scheduler_type, self.optimizer, warmup, total_steps)
 
-    def step(self) -> float:
-        """Clip, update, advance the schedule; returns the learning rate that was applied."""
+    def step(self) -> dict[str, float]:
+        """Clip, update, advance the schedule; returns the learning rate that was applied to each block, top first."""
         nn.utils.clip_grad_norm_(self.trainable, self.arguments.max_grad_norm)
-        applied = float(self.optimizer.param_groups[0]["lr"])
+        applied = {group["block"]: float(group["lr"]) for group in self.optimizer.param_groups}
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
         return applied
+
+
+def parameter_groups(model: nn.Module, arguments: TrainingArguments) -> list[dict[str, Any]]:
+    """AdamW's groups: per block, from the head down, those that decay (matrices) and those that do not.
+
+    Without layer-wise decay all parameters are of one block, called `all`.
+    """
+    if arguments.layerwise_lr_decay == 1:
+        blocks = {"all": list(model.parameters())}
+    else:
+        found = models.parts(model).blocks()
+        blocks = {name: [p for module in found[name] for p in module.parameters()] for name in reversed(found)}
+    groups = []
+    for depth, (block, parameters) in enumerate(blocks.items()):
+        rate = arguments.learning_rate * arguments.layerwise_lr_decay**depth
+        trainable = [parameter for parameter in dict.fromkeys(parameters) if parameter.requires_grad]
+        for chosen, decay in (
+            ([p for p in trainable if p.ndim >= 2], arguments.weight_decay),
+            ([p for p in trainable if p.ndim < 2], 0.0),
+        ):
+            if chosen:
+                groups.append({"params": chosen, "weight_decay": decay, "lr": rate, "block": block})
+    return groups
 
 
 def warmup_steps(arguments: TrainingArguments, total_steps: int) -> int:
@@ -103,7 +124,8 @@ def train_epoch(
     steps = optimizer_steps(arguments, len(split))
     first = (epoch - 1) * steps + 1
     losses = torch.zeros(steps, device=device)
-    rates, stamps = [], []
+    rates: list[dict[str, float]] = []
+    stamps = []
     torch.manual_seed(derived_seed(seed, f"dropout/{epoch}"))
     freeze.set_train_mode(model)
     for index in range(steps):
@@ -113,8 +135,16 @@ def train_epoch(
         stamps.append(int(time.time() * 1000))
         on_step(first + index)
     values = losses.tolist()
-    _refuse_non_finite(values, rates, first)
-    return StepSeries(step=list(range(first, first + steps)), learning_rate=rates, loss=values, timestamp=stamps)
+    top = [next(iter(applied.values())) for applied in rates]
+    _refuse_non_finite(values, top, first)
+    by_block = {block: [applied[block] for applied in rates] for block in rates[0]} if len(rates[0]) > 1 else {}
+    return StepSeries(
+        step=list(range(first, first + steps)),
+        learning_rate=top,
+        loss=values,
+        timestamp=stamps,
+        block_learning_rates=by_block,
+    )
 
 
 def _accumulate(model: nn.Module, split: TokenSplit, batches: list[np.ndarray], precision: Precision) -> torch.Tensor:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainables import checkpoint, freeze, models, predictions
+from trainables import checkpoint, freeze, memory, models, predictions
 from trainables.arguments import TrialSpec, better
 from trainables.directory import TrialDirectory
 from trainables.errors import BadInput, Reason, TrialFailure
@@ -64,18 +64,19 @@ def run_trial(spec: TrialSpec, report: Report = lambda _: None) -> Result:
 def _train_and_evaluate(spec: TrialSpec, directory: TrialDirectory, report: Report, started: int) -> Result:
     torch.set_num_threads(spec.num_threads)
     device = pick_device()
+    measured = memory.start_measuring(device)
     splits = tokenize(spec)
     model = models.load_model(spec.model, spec.labels, spec.seed)
     model = freeze.apply(model, spec.freeze, spec.training, spec.seed).to(device)
     trainable, total = freeze.count_parameters(model)
 
-    best = _train(spec, model, splits, directory, report)
+    best, train_seconds = _train(spec, model, splits, directory, report)
 
     checkpoint.restore(model, directory.checkpoint)
     test = predict_logits(model, splits["test"], spec.training.per_device_eval_batch_size, spec.precision)
     logits: dict[Split, np.ndarray] = {"validation": best.logits, "test": test}
     evaluations = {split: score(values, splits[split].labels, spec.labels) for split, values in logits.items()}
-    scored = {split: (splits[split].rows, splits[split].labels, values) for split, values in logits.items()}
+    scored = {split: predictions.Scored.of(splits[split], values) for split, values in logits.items()}
     write_parquet(directory.predictions, predictions.table(scored))
     return Result(
         kind="trial",
@@ -88,6 +89,8 @@ def _train_and_evaluate(spec: TrialSpec, directory: TrialDirectory, report: Repo
         trainable_parameters=trainable,
         total_parameters=total,
         device=str(device),
+        train_seconds=train_seconds,
+        peak_memory_bytes=memory.peak_bytes(device) if measured else None,
         started=started,
         ended=_now(),
     )
@@ -103,23 +106,28 @@ class _Best:
 
 def _train(
     spec: TrialSpec, model: nn.Module, splits: dict[Split, TokenSplit], directory: TrialDirectory, report: Report
-) -> _Best:
-    """All epochs. Each leaves its record; the best one so far leaves its weights in the checkpoint folder."""
+) -> tuple[_Best, float]:
+    """All epochs. Each leaves its record; the best one so far leaves its weights in the checkpoint folder.
+
+    Returns the best epoch, and how many seconds the optimizer steps of all epochs took.
+    """
     epochs = spec.training.num_train_epochs
     steps = optimizer_steps(spec.training, len(splits["train"]))
     optimization = Optimization(model, spec.training, epochs * steps)
     best: _Best | None = None
+    train_seconds = 0.0
     for epoch in range(1, epochs + 1):
         progress = _Progress(report, epoch, epochs * steps)
         record, logits = _epoch(spec, model, splits, optimization, epoch, progress)
         record.write(directory.epoch(epoch))
+        train_seconds += record.train_seconds or 0.0
         if best is None or _beats(spec, record, best.record):
             best = _Best(record, logits)
             checkpoint.save(model, spec, epoch, directory.checkpoint)
         report({"epoch": epoch, "step": record.step, "total_steps": epochs * steps, "metrics": record.metrics})
     if best is None:
         raise TrialFailure("user", "no epoch was trained")
-    return best
+    return best, train_seconds
 
 
 def _epoch(
@@ -135,6 +143,7 @@ def _epoch(
     steps = train_epoch(
         model, splits["train"], optimization, seed=spec.seed, epoch=epoch, precision=spec.precision, on_step=progress
     )
+    trained = time.perf_counter()
     logits = predict_logits(
         model, splits["validation"], spec.training.per_device_eval_batch_size, spec.precision, progress.alive
     )
@@ -147,6 +156,7 @@ def _epoch(
         step=steps.step[-1],
         timestamp=_now(),
         seconds=time.perf_counter() - began,
+        train_seconds=trained - began,
         metrics={
             "train/loss": float(np.mean(steps.loss)),
             **{f"validation/{name}": value for name, value in found.metrics.items()},

@@ -87,14 +87,18 @@ def run_baseline(name: str, data: Path, labels: tuple[str, ...], metric: Metric,
     started = int(time.time() * 1000)
     splits = {split: _read(data / f"{split}.parquet") for split in SPLITS}
     # Two BLAS threads that wait for each other, while Ray starts on the same cores, can take minutes for seconds.
+    began = time.perf_counter()
     with threadpool_limits(1):
         fitted = BASELINES[name](splits["train"], splits["validation"], len(labels), metric)
+    train_seconds = time.perf_counter() - began
     logits: dict[Split, np.ndarray] = {
         split: _logits(fitted.predict(splits[split].texts)) for split in SPLITS if split != "train"
     }
     evaluations = {split: score(values, splits[split].labels, labels) for split, values in logits.items()}
     directory.root.mkdir(parents=True, exist_ok=True)
-    scored = {split: (splits[split].rows, splits[split].labels, values) for split, values in logits.items()}
+    scored = {
+        split: predictions.Scored(splits[split].rows, splits[split].labels, values) for split, values in logits.items()
+    }
     write_parquet(directory.predictions, predictions.table(scored))
     result = Result(
         kind="baseline",
@@ -106,6 +110,7 @@ def run_baseline(name: str, data: Path, labels: tuple[str, ...], metric: Metric,
         evaluations=evaluations,
         total_parameters=fitted.parameters,
         trainable_parameters=fitted.parameters,
+        train_seconds=train_seconds,
         started=started,
         ended=int(time.time() * 1000),
     )

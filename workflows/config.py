@@ -161,6 +161,13 @@ class TrackingConfig(Frozen):
         return value
 
 
+class ErrorsConfig(Frozen):
+    """Which wrong answers the report and MLflow show, and how much of their text."""
+
+    count: Positive = Field(20, description="the test texts with the highest loss of each trial")
+    include_text: Literal["full", "preview", "none"] = Field("preview", description="preview: the first 200 characters")
+
+
 class SweepConfig(Frozen):
     """A whole sweep file."""
 
@@ -169,6 +176,7 @@ class SweepConfig(Frozen):
     search: SearchConfig
     training: TrainingArguments = TrainingArguments()
     baselines: tuple[str, ...] = ("majority", "tfidf")
+    errors: ErrorsConfig = ErrorsConfig()
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
     storage: Annotated[str, Field(min_length=1)] = "runs"

@@ -21,7 +21,7 @@ from workflows.config import SweepConfig
 from workflows.data.dataset import LabelledData
 from workflows.plan import PlannedTrial
 
-SCHEMA = 1
+SCHEMA = 2
 _LIBRARIES = ("fleetune", "torch", "transformers", "datasets", "ray", "mlflow", "scikit-learn", "peft", "tokenizers")
 
 

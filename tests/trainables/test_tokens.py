@@ -46,6 +46,14 @@ def test_long_texts_are_cut_to_max_length_tokens(spec: TrialSpec) -> None:
     assert tokenize(spec)["train"].lengths.max() > 5
 
 
+def test_what_lies_beyond_max_length_is_counted_for_each_text(spec: TrialSpec) -> None:
+    short = tokenize(spec.model_copy(update={"training": spec.training.model_copy(update={"max_length": 8})}))
+    for split, found in tokenize(spec).items():
+        assert short[split].tokens_cut.tolist() == np.maximum(found.lengths - 8, 0).tolist()
+        assert found.tokens_cut.tolist() == [0] * len(found)
+    assert short["train"].tokens_cut.max() > 0
+
+
 def test_tokens_are_made_once_and_then_only_opened(spec: TrialSpec) -> None:
     tokenize(spec)
     (folder,) = (path for path in (Path(spec.cache) / "tokens").iterdir() if path.is_dir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ def split(texts: int = 21, classes: int = 2) -> TokenSplit:
         token_type_ids=None,
         labels=generator.integers(0, classes, texts),
         rows=np.arange(texts),
+        tokens_cut=np.zeros(texts, np.int64),
         pad_token_id=0,
     )
 
@@ -134,6 +136,44 @@ def test_the_rate_rises_over_the_warm_up_and_falls_to_nothing(bert: Path) -> Non
     assert rates[7:] == pytest.approx([1e-3 * (12 - step) / 12 for step in range(1, 12)])
 
 
+@pytest.mark.parametrize(
+    ("schedule", "shape"),
+    [("linear", lambda left: left), ("cosine", lambda left: (1 - np.cos(np.pi * left)) / 2)],
+)
+def test_after_warm_up_the_rate_follows_the_schedule(bert: Path, schedule: str, shape: Callable) -> None:
+    _, series = train(bert, epochs=3, learning_rate=1e-3, warmup_steps=6, lr_scheduler_type=schedule)
+    rates = [rate for epoch in series for rate in epoch.learning_rate][6:]
+    assert rates == pytest.approx([1e-3 * shape((12 - step) / 12) for step in range(12)])
+
+
+def test_a_constant_rate_stays_after_its_warm_up(bert: Path) -> None:
+    _, (series,) = train(bert, learning_rate=1e-3, warmup_steps=2, lr_scheduler_type="constant_with_warmup")
+    assert series.learning_rate == pytest.approx([0, 5e-4, 1e-3, 1e-3, 1e-3, 1e-3])
+
+
+@pytest.mark.parametrize("policy", ["full", "embeddings", "top-2", "head", "lora"])
+def test_layerwise_decay_gives_each_block_its_share_of_the_rate_above(bert: Path, policy: str) -> None:
+    model, training = build(bert, policy, learning_rate=1e-3, layerwise_lr_decay=0.5, warmup_steps=0)
+    depth = {"head": 0, "layer-2": 1, "layer-1": 2, "layer-0": 3, "embeddings": 4}
+    blocks = {
+        id(parameter): name
+        for name, modules in models.parts(model).blocks().items()
+        for module in modules
+        for parameter in module.parameters()
+    }
+    optimization = Optimization(model, training, 9)
+    held = [(p, group["lr"]) for group in optimization.optimizer.param_groups for p in group["params"]]
+    assert {id(p) for p, _ in held} == {id(p) for p in model.parameters() if p.requires_grad}
+    for parameter, rate in held:
+        assert rate == pytest.approx(1e-3 * 0.5 ** depth[blocks[id(parameter)]])
+    series = train_epoch(model, split(), optimization, seed=1, epoch=1, precision="fp32", on_step=lambda _: None)
+    trained = {blocks[id(p)] for p in model.parameters() if p.requires_grad}
+    # Where the head alone trains there is one rate, and nothing to tell apart.
+    assert set(series.block_learning_rates) == (trained if len(trained) > 1 else set())
+    for block, rates in series.block_learning_rates.items():
+        assert rates == pytest.approx([rate * 0.5 ** depth[block] for rate in series.learning_rate])
+
+
 @pytest.mark.parametrize(("wanted", "steps"), [(0.0, 0), (0.1, 10), (0.101, 11), (1, 1), (25, 25)])
 def test_warm_up_below_one_is_a_share_and_from_one_a_number(wanted: float, steps: int) -> None:
     assert warmup_steps(TrainingArguments(warmup_steps=wanted), 100) == steps
@@ -179,7 +219,9 @@ def test_predictions_come_back_in_the_order_of_the_texts_whatever_the_batch_size
 def _only(data: TokenSplit, index: int) -> TokenSplit:
     start, end = data.offsets[index], data.offsets[index + 1]
     ids = data.input_ids[start:end]
-    return TokenSplit(ids, np.array([0, end - start]), None, data.labels[[index]], data.rows[[index]], 0)
+    one = [index]
+    offsets = np.array([0, end - start])
+    return TokenSplit(ids, offsets, None, data.labels[one], data.rows[one], data.tokens_cut[one], 0)
 
 
 def test_a_loss_that_is_not_finite_fails_the_trial_with_step_and_rate(bert: Path) -> None:

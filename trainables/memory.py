@@ -1,0 +1,33 @@
+"""How much memory a trial needed at most: on the device it trained on, started anew for each trial of a warm worker."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+# What proc(5) calls resetting the peak resident set size.
+_RESET_PEAK = "5"
+
+
+def start_measuring(device: torch.device) -> bool:
+    """Forget the peak so far; returns whether that is possible here (on a CPU it takes Linux's /proc)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
+    try:
+        _CLEAR.write_text(_RESET_PEAK)
+    except OSError:
+        return False
+    return _STATUS.exists()
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most that was held since `start_measuring`: allocated on the GPU, or resident in this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    found = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())
+    return int(found[1]) * 1024 if found else 0

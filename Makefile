@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 PYTEST := $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format test-fast test-slow test-cluster clean
+.PHONY: help demo test lint format test-fast test-slow test-cluster test-browser clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -26,13 +26,16 @@ test: lint ## Lint, then run all tests
 	@$(PYTEST) -q --durations=5
 
 test-fast: $(INSTALLED) ## Tests that take seconds
-	@$(PYTEST) -q -m "not slow and not cluster"
+	@$(PYTEST) -q -m "not slow and not cluster and not browser"
 
 test-slow: $(INSTALLED) ## Tests that run whole sweeps
 	@$(PYTEST) -q -m "slow and not cluster"
 
 test-cluster: $(INSTALLED) ## Tests that submit jobs to a real Ray head
 	@$(PYTEST) -q -m cluster
+
+test-browser: $(INSTALLED) ## Tests that look at pages in a real headless Chromium
+	@$(PYTEST) -q -m browser
 
 lint: $(INSTALLED) ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .

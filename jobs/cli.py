@@ -5,7 +5,9 @@ from __future__ import annotations
 from jobs.demo import demo
 from jobs.evaluate import evaluate
 from jobs.export import export
+from jobs.init import init
 from jobs.predict import predict
+from jobs.report import report
 from jobs.run import application, run
 from jobs.sweep import sweep
 from jobs.ui import ui
@@ -13,7 +15,18 @@ from jobs.ui import ui
 
 def main() -> None:
     """Which pretrained encoder, with how much of it frozen and at which learning rate, classifies my text best?"""
-    run(application(sweep=sweep, predict=predict, evaluate=evaluate, export=export, ui=ui, demo=demo))
+    run(
+        application(
+            init=init,
+            sweep=sweep,
+            report=report,
+            predict=predict,
+            evaluate=evaluate,
+            export=export,
+            ui=ui,
+            demo=demo,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def evaluate(
 
     - `fleetune evaluate runs/demo held-out.csv`
     - `fleetune evaluate runs/demo held-out.parquet --label 0=negative --label 1=positive --json`
+    - `fleetune evaluate runs/demo/baselines/tfidf held-out.csv` – a baseline
     """
     from workflows.data.dataset import read_labelled
     from workflows.predict import evaluate as score

@@ -33,6 +33,7 @@ def predict(
 
     - `fleetune predict runs/demo "This was the best movie I've ever seen!"`
     - `fleetune predict runs/demo --file reviews.csv --text-column review --json > labelled.jsonl`
+    - `fleetune predict runs/demo/baselines/tfidf "a fine film"` – a baseline
     - `cat reviews.txt | fleetune predict models:/reviews@champion`
     """
     found, pairs = _texts(texts, file, text_column, text_pair_column)

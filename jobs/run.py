@@ -15,7 +15,7 @@ from trainables.errors import FleetuneError
 
 ABOUT = """Which pretrained encoder, with how much of it frozen and at which learning rate, classifies your text best?
 
-Start with `fleetune demo`, then describe your own data in a sweep file and run `fleetune sweep FILE`."""
+Start with `fleetune demo`. For your own data, `fleetune init data.csv` writes a sweep file for `fleetune sweep`."""
 
 
 def application(**commands: Callable[..., Any]) -> typer.Typer:

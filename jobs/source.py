@@ -9,7 +9,8 @@ import typer
 Source = Annotated[
     str,
     typer.Argument(
-        help="A sweep directory (its champion), a trial, checkpoint or export directory, or `models:/name@alias`.",
+        help="A sweep directory (its champion), a trial, checkpoint, export or baseline directory, or "
+        "`models:/name@alias`.",
         show_default=False,
     ),
 ]

@@ -12,6 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from workflows import headline, plan
+from workflows.headline import other_axes
 from workflows.sweep import Outcome
 
 _MAX_ROWS = 20
@@ -28,45 +30,57 @@ def print_summary(outcome: Outcome, console: Console) -> None:
 
 def _table(outcome: Outcome) -> Table:
     board = outcome.leaderboard
-    split_metric = board.metric
+    several = any(row["point_std"] is not None for row in board.rows)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    right = {"rank", "lr", "seed", "epoch", "validation", "test", "trained", "time"}
-    for name in ("rank", "model", "freeze", "lr", "seed", "status", "epoch", "validation", "test", "trained", "time"):
-        table.add_column(name, justify="right" if name in right else "left", no_wrap=name != "status")
-    for row in board.rows[:_MAX_ROWS]:
+    cells = [_cells(row, board.metric, several) for row in board.rows[:_MAX_ROWS]]
+    for name in cells[0]:
+        left = name in ("model", "freeze", "status")
+        table.add_column(name, justify="left" if left else "right", no_wrap=name != "status")
+    for row, values in zip(board.rows, cells, strict=False):
         style = "bold green" if row["trial_id"] == board.champion else "dim" if row["kind"] == "baseline" else ""
-        table.add_row(*map(Text, _cells(row, split_metric)), style=style)
+        table.add_row(*map(Text, values.values()), style=style)
     if len(board.rows) > _MAX_ROWS:
         table.add_row("", f"… {len(board.rows) - _MAX_ROWS} more in leaderboard.csv")
-    table.caption = f"validation and test: {split_metric}; ranked by validation, test only reports"
+    seeds = "; mean ± standard deviation over the seeds of a point" if several else ""
+    table.caption = f"validation and test: {board.metric}; ranked by validation, test only reports{seeds}"
     table.caption_justify = "left"
     return table
 
 
-def _cells(row: dict[str, Any], metric: str) -> list[str]:
-    def number(value: float | None, shape: str) -> str:
-        return "" if value is None else format(value, shape)
+def _cells(row: dict[str, Any], metric: str, several_seeds: bool) -> dict[str, str]:
+    """What a row shows, by the name of its column."""
 
-    return [
-        number(row["rank"], "d"),
-        row["model"],
-        _policy(row),
-        number(row["learning_rate"], "g"),
-        number(row["seed"], "d"),
-        f"{row['status']}({row['reason']})" if row["reason"] else row["status"],
-        number(row["epoch"], "d"),
-        number(row[f"validation/{metric}"], ".4f"),
-        number(row[f"test/{metric}"], ".4f"),
-        _millions(row["trainable_parameters"]),
-        number(row["seconds"], ".0f") + (" s" if row["seconds"] is not None else ""),
-    ]
+    def number(value: float | None, shape: str, unit: str = "") -> str:
+        return "" if value is None else f"{value:{shape}}{unit}"
+
+    spread = {"mean ± std": _spread(row)} if several_seeds else {}
+    return {
+        "rank": number(row["rank"], "d"),
+        "model": row["model"],
+        "freeze": _policy(row),
+        "lr": "" if row["learning_rate"] is None else plan.number(row["learning_rate"]),
+        "seed": number(row["seed"], "d"),
+        "status": f"{row['status']}({row['reason']})" if row["reason"] else row["status"],
+        "epoch": number(row["epoch"], "d"),
+        **spread,
+        "validation": number(row[f"validation/{metric}"], ".4f"),
+        "test": number(row[f"test/{metric}"], ".4f"),
+        "trained": _millions(row["trainable_parameters"]),
+        "time": number(row["seconds"], ".0f", " s"),
+        "per text": number(row["latency_p50_ms"], ".3g", " ms"),
+    }
+
+
+def _spread(row: dict[str, Any]) -> str:
+    if row["point_std"] is None:
+        return ""
+    return f"{row['point_mean']:.4f} ± {row['point_std']:.4f}"
 
 
 def _policy(row: dict[str, Any]) -> str:
-    """The freeze policy and the other axes in use, which stand between `seed` and `status` in a row."""
-    keys = list(row)
-    axes = keys[keys.index("seed") + 1 : keys.index("status")]
-    return ", ".join([row["freeze"] or "", *(f"{axis} {row[axis]}" for axis in axes if row[axis] is not None)])
+    """The freeze policy and the other axes in use."""
+    axes = (f"{axis} {plan.number(value)}" for axis, value in other_axes(row).items())
+    return ", ".join([row["freeze"] or "", *axes])
 
 
 def _millions(count: int | None) -> str:
@@ -79,14 +93,11 @@ def _findings(outcome: Outcome) -> list[str]:
     """Sentences that a reader takes away; differences are plain differences, without a test."""
     board = outcome.leaderboard
     lines = []
-    if board.champion:
-        best = board.row(board.champion)
-        lines.append("")
-        lines.append(
-            f"Champion: [bold]{escape(best['model'])} · {best['freeze']} · lr {best['learning_rate']:g}[/] "
-            f"(trial {board.champion}): test {board.metric} {best[f'test/{board.metric}']:.4f}."
-        )
-        lines += [_against(best, row, board.metric) for row in board.rows if row["kind"] == "baseline"]
+    found = headline.find(board.rows, board.champion, board.metric, outcome.test_texts)
+    if found:
+        lines += ["", f"[bold]{escape(found.result)}[/]"]
+        lines += [f"  {escape(versus.sentence)}" for versus in found.versus]
+        lines.append(f"  [dim]{escape(found.caveat)}[/]")
     for row in board.rows:
         if row["status"] == "FAILED":
             lines.append(f"[red]FAILED({row['reason']})[/] trial {row['trial_id']}: {escape(row['message'] or '')}")
@@ -94,11 +105,6 @@ def _findings(outcome: Outcome) -> list[str]:
         lines.append(f"[yellow]MLflow has not got everything:[/] {escape(outcome.tracking_error)}")
         lines.append("  Nothing is lost: the same command again delivers the rest.")
     return lines
-
-
-def _against(best: dict[str, Any], baseline: dict[str, Any], metric: str) -> str:
-    difference = best[f"test/{metric}"] - baseline[f"test/{metric}"]
-    return f"  against {baseline['model']}: {difference:+.4f} on test ({baseline[f'test/{metric}']:.4f})."
 
 
 def _program() -> str:
@@ -112,7 +118,9 @@ def _program() -> str:
 def _next_commands(outcome: Outcome) -> list[str]:
     folder, program = outcome.sweep.root, _program()
     folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    report = [f"Report        {outcome.sweep.report}"] if outcome.sweep.report.exists() else []
     return [
+        *report,
         f"Leaderboard   {outcome.sweep.leaderboard_json}  (.csv beside it)",
         f"Review runs   {program} ui {folder} --open",
         f'Predict       {program} predict {folder} "some text"',

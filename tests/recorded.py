@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from trainables import predictions
 from trainables.arguments import ModelSpec, TrainingArguments, TrialSpec
 from trainables.directory import SweepDirectory
-from trainables.files import write_json, write_text
+from trainables.files import read_json, write_json, write_parquet, write_text
 from trainables.metrics import score
-from trainables.records import EpochRecord, Result, StepSeries
+from trainables.records import EpochRecord, InferenceCost, Result, StepSeries
+from workflows.inference import trial_graph
 
 LABELS = ("negative", "positive")
 START = 1_790_000_000_000
@@ -84,10 +86,16 @@ def result(
     """Record the end of a trial or baseline, with evaluations for DONE."""
     splits = ("validation", "test") if status == "DONE" else ()
     rows = np.arange(2 * len(labels)) % len(labels)
-    evaluations = {split: score(np.eye(len(labels))[rows], rows, labels) for split in splits}
+    logits = np.eye(len(labels))[rows]
+    evaluations = {split: score(logits, rows, labels) for split in splits}
     metrics = {"validation/accuracy": accuracy, "validation/loss": 0.7, "validation/f1_macro": 0.4}
     tested = {"test/accuracy": 0.75, "test/loss": 0.6, "test/f1_macro": 0.7}
     directory = sweep.trial(name) if kind == "trial" else sweep.baseline(name)
+    if splits:
+        counts = {"tokens": rows + 3, "tokens_cut": rows} if kind == "trial" else {}
+        scored = {split: predictions.Scored(np.arange(len(rows)), rows, logits, **counts) for split in splits}
+        directory.root.mkdir(parents=True, exist_ok=True)
+        write_parquet(directory.predictions, predictions.table(scored))
     values = {
         "kind": kind,
         "trial_id": name,
@@ -101,6 +109,31 @@ def result(
         "ended": START + 60_000,
     }
     Result.model_validate(values | more).write(directory.result)
+
+
+def graph_id(sweep: SweepDirectory) -> str:
+    """The inference graph that all recorded trials share."""
+    return trial_graph(TrialSpec.model_validate(read_json(sweep.trial(TRIALS[0]).spec)["spec"]))
+
+
+def cost(sweep: SweepDirectory, graph_id: str, **more: Any) -> None:
+    """Record what predicting with a graph, or with a baseline of that name, costs."""
+    values = {
+        "graph_id": graph_id,
+        "model": "MiniLM",
+        "merged": True,
+        "device": "cpu",
+        "threads": 1,
+        "texts": 10,
+        "batch_size": 32,
+        "latency_p50_ms": 10.0,
+        "latency_p95_ms": 20.0,
+        "throughput": 150.0,
+        "parameters": 100,
+        "bytes": 400,
+        "measured": START + 90_000,
+    }
+    InferenceCost.model_validate(values | more).write(sweep.inference_cost(graph_id))
 
 
 def finish(sweep: SweepDirectory, trials: Sequence[str] = TRIALS, labels: Sequence[str] = LABELS) -> None:

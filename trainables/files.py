@@ -44,10 +44,22 @@ def write_text(path: Path, text: str) -> None:
         os.fsync(stream.fileno())
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON object atomically, sealed with the sha256 of its content under the key `sha256`."""
+def write_json(path: Path, value: dict[str, Any], *, flat: bool = False) -> None:
+    """Write a JSON object atomically, sealed with the sha256 of its content under the key `sha256`.
+
+    `flat` puts each key on one line with all that is in it: for long arrays, which would fill a line per number.
+    """
     sealed = {**value, _SEAL: sha256_json(value)}
-    write_text(path, json.dumps(sealed, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    if flat:
+        lines = (f"{_dump(key)}: {_dump(item)}" for key, item in sealed.items())
+        write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+    else:
+        write_text(path, _dump(sealed, indent=1) + "\n")
+
+
+def _dump(value: Any, indent: int | None = None) -> str:
+    separators = (",", ":") if indent is None else None
+    return json.dumps(value, indent=indent, separators=separators, allow_nan=False, ensure_ascii=False)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainables.arguments import TrialSpec
     from trainables.watchdog import Watchdog
+
+# The key of a report by which a scheduler may stop a trial: its validation metric after an epoch. The last epoch has
+# none, because a trial that has trained to its end is scored on test, whatever a scheduler thinks of it.
+SCORE = "score"
 
 
 def train_group(config: dict[str, Any]) -> None:
@@ -20,7 +25,8 @@ def train_group(config: dict[str, Any]) -> None:
     `config` holds their folders (`trials`), the share of a GPU that the worker was given (`gpus`) and the seconds
     after which a trial without a step is ended (`trial_timeout`). Each progress report goes to the driver through
     `tune.report`. A trial that fails is recorded and does not raise; what ends this function early is the loss of
-    its process, which Tune answers by running it again.
+    its process, which Tune answers by running it again, or a scheduler that stops the trial: then `tune.report` does
+    not return (it raises SystemExit), and the driver records the trial's end.
     """
     _prepare_process(config["gpus"])
     from trainables.arguments import TrialSpec
@@ -35,19 +41,24 @@ def train_group(config: dict[str, Any]) -> None:
             continue
         spec = TrialSpec.model_validate(read_json(directory.spec)["spec"])
         with Watchdog(spec.trial_id, directory, config["trial_timeout"]) as watchdog:
-            report = _reporter(spec.trial_id, watchdog)
+            report = _reporter(spec, watchdog)
             report({})
             result = run_trial(spec, report)
         report(result.outcome())
 
 
-def _reporter(trial_id: str, watchdog: Watchdog) -> Callable[[dict[str, Any]], None]:
+def _reporter(spec: TrialSpec, watchdog: Watchdog) -> Callable[[dict[str, Any]], None]:
     """Send values to the driver under the key `trial`, because Tune keeps `trial_id` for its own."""
     from ray import tune
 
+    metric = f"validation/{spec.training.metric_for_best_model}"
+
     def report(values: dict[str, Any]) -> None:
-        watchdog.beat()
-        tune.report({"trial": trial_id, "status": "RUNNING"} | values)
+        if "epoch" in values and "metrics" in values and values["epoch"] < spec.training.num_train_epochs:
+            values = values | {SCORE: values["metrics"][metric]}
+        # A stopped trial waits here until its process is needed for another one.
+        with watchdog.paused():
+            tune.report({"trial": spec.trial_id, "status": "RUNNING"} | values)
 
     return report
 

@@ -6,10 +6,12 @@ so that whoever starts the process anew finds it finished and goes on with the n
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import threading
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -28,11 +30,22 @@ class Watchdog:
         self.trial_id, self.directory, self.seconds = trial_id, directory, seconds
         self._started = int(time.time() * 1000)
         self._last = time.monotonic()
+        self._paused = False
         self._over = threading.Event()
 
     def beat(self) -> None:
         """Say that the trial moves."""
         self._last = time.monotonic()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """While the trial waits for the driver, it is not the trial that hangs."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self.beat()
+            self._paused = False
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._watch, name="fleetune-watchdog", daemon=True).start()
@@ -43,7 +56,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._over.wait(min(1.0, self.seconds / 4)):
-            if time.monotonic() - self._last > self.seconds:
+            if not self._paused and time.monotonic() - self._last > self.seconds:
                 self._end()
 
     def _end(self) -> None:

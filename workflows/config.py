@@ -102,14 +102,21 @@ class Point(Frozen):
 
 
 class SearchConfig(Frozen):
-    """Which points to try. Each block of `space` is the product of its lists."""
+    """Which points to try. Each block of `space` is the product of its lists; random and optuna may have ranges in it.
+
+    `grace_period` and `reduction_factor` have the names and meanings of Ray Tune's ASHAScheduler.
+    """
 
     space: Annotated[list[dict[str, Any]], Field(min_length=1)]
     algorithm: Literal["grid", "random", "optuna"] = "grid"
-    num_trials: Positive | None = None
+    num_trials: Positive | None = Field(None, description="points that random and optuna try, each with every seed")
     scheduler: Literal["fifo", "asha"] = "fifo"
+    grace_period: Positive = Field(1, description="asha: epochs that every trial may train")
+    reduction_factor: Annotated[float, Field(gt=1, le=100)] = Field(
+        2, description="asha: of this many trials that reach a rung, one goes on; the next rung is as many times higher"
+    )
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (42,)
-    seed: Seed = 42
+    seed: Seed = Field(42, description="of the draws of random and optuna")
 
     @field_validator("seeds", mode="before")
     @classmethod

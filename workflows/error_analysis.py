@@ -150,10 +150,10 @@ def _bins(correct: np.ndarray, values: np.ndarray, edges: Sequence[float] | np.n
 
 
 def _texts(data: Path, rows: pd.Series, include_text: IncludeText) -> dict[int, str]:
-    """Texts by their row in the source (pairs joined), as much of each as is to be shown."""
+    """Texts by their row in the source (pairs joined), as much of each as is to be shown; none where they are gone."""
     import pyarrow.parquet as pq
 
-    if include_text == "none":
+    if include_text == "none" or not (data / "test.parquet").exists():
         return {}
     table = pq.read_table(
         data / "test.parquet", columns=["row", "text", "text_pair"], filters=[("row", "in", rows.tolist())]

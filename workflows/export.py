@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainables.directory import SweepDirectory, TrialDirectory
-from trainables.errors import InfrastructureError
-from workflows.predict import find_checkpoint
+from trainables.errors import BadInput, InfrastructureError
+from workflows.predict import find_classifier, is_baseline
 
 # The export is fp32 and merged; its logits may differ from the checkpoint's by rounding only.
 TOLERANCE = 1e-5
@@ -16,12 +16,17 @@ _CHECKED_TEXTS = 64
 def export(source: str, destination: Path) -> Path:
     """Write the classifier that `source` names as a directory for `pipeline("text-classification", …)`.
 
-    The export is loaded again and compared with the checkpoint. Raises BadInput where `destination` is not empty,
-    InfrastructureError where the two do not give the same logits.
+    The export is loaded again and compared with the checkpoint. Raises BadInput where `destination` is not empty or
+    `source` is a baseline, InfrastructureError where the two do not give the same logits.
     """
     from trainables import checkpoint
 
-    folder = find_checkpoint(source)
+    folder = find_classifier(source)
+    if is_baseline(folder):
+        raise BadInput(
+            f"{source}: a baseline is one JSON file ({folder / 'model.json'}), not a model that transformers loads; "
+            f"use it with fleetune predict {source} or fleetune evaluate {source}"
+        )
     checkpoint.export(folder, destination)
     _compare(folder, destination)
     return destination
@@ -66,9 +71,9 @@ def _compare(folder: Path, destination: Path) -> None:
     """The export must give the checkpoint's logits within TOLERANCE, both in fp32."""
     import numpy as np
 
-    from workflows.predict import load_classifier
+    from workflows.predict import load_encoder
 
-    before, after = load_classifier(str(folder)), load_classifier(str(destination))
+    before, after = load_encoder(folder), load_encoder(destination)
     words = " ".join(before.tokenizer.convert_ids_to_tokens(range(min(2_000, len(before.tokenizer)))))
     texts = [words[start : start + 80] for start in range(0, 80 * _CHECKED_TEXTS, 80)]
     difference = float(np.abs(before.logits(texts) - after.logits(texts)).max())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,9 @@ from trainables.records import Result
 from workflows.plan import PlannedTrial
 
 _SCORES = [f"{split}/{metric}" for split in ("validation", "test") for metric in ("accuracy", "f1_macro", "loss")]
+# What a trial cost, and what predicting with it costs; from its result, its checkpoint and its inference graph.
+_COSTS = ("seconds", "train_seconds", "peak_memory_bytes", "checkpoint_bytes")
+_INFERENCE = ("latency_p50_ms", "latency_p95_ms", "throughput")
 _RANKED = ("DONE", "STOPPED")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -51,12 +54,21 @@ class Leaderboard:
 
 
 def build(
-    planned: Sequence[PlannedTrial], results: dict[str, Result], baselines: Sequence[str], metric: Metric
+    planned: Sequence[PlannedTrial],
+    results: dict[str, Result],
+    baselines: Sequence[str],
+    metric: Metric,
+    costs: Mapping[str, Mapping[str, float | int | None]] | None = None,
 ) -> Leaderboard:
-    """Rank trials and baselines. `results` is keyed by trial id or baseline name; a missing one is PENDING."""
+    """Rank trials and baselines. `results` is keyed by trial id or baseline name; a missing one is PENDING.
+
+    `costs` has, by the same keys, what was measured beside a result: checkpoint_bytes and the inference columns.
+    """
     axes = list(dict.fromkeys(axis for trial in planned for axis in trial.axes))
     rows = [_trial_row(trial, results.get(trial.trial_id), axes) for trial in planned]
     rows += [_baseline_row(name, results.get(name), axes) for name in baselines]
+    for row in rows:
+        row |= (costs or {}).get(row["trial_id"], {})
     _add_point_statistics(rows, f"validation/{metric}")
     rows = sorted(rows, key=lambda row: _order(row, rows, metric))
     for rank, row in enumerate((row for row in rows if row["status"] in _RANKED), start=1):
@@ -83,9 +95,10 @@ def _baseline_row(name: str, result: Result | None, axes: list[str]) -> Row:
 
 
 def _outcome(result: Result | None) -> Row:
-    empty = dict.fromkeys(("epoch", *_SCORES, "point_mean", "point_std", "trainable_parameters", "total_parameters"))
+    counts = ("trainable_parameters", "total_parameters")
+    empty = dict.fromkeys(("epoch", *_SCORES, "point_mean", "point_std", *counts, *_COSTS, *_INFERENCE))
     if result is None:
-        return {"status": "PENDING", "reason": None, "message": None} | empty | {"seconds": None}
+        return {"status": "PENDING", "reason": None, "message": None} | empty
     return {
         "status": result.status,
         "reason": result.reason,
@@ -96,6 +109,8 @@ def _outcome(result: Result | None) -> Row:
         "trainable_parameters": result.trainable_parameters,
         "total_parameters": result.total_parameters,
         "seconds": result.seconds,
+        "train_seconds": result.train_seconds,
+        "peak_memory_bytes": result.peak_memory_bytes,
     }
 
 
@@ -130,10 +145,10 @@ def _csv(rows: list[Row]) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: _inert(value) for key, value in row.items()} for row in rows)
+    writer.writerows({key: inert(value) for key, value in row.items()} for row in rows)
     return stream.getvalue()
 
 
-def _inert(value: Any) -> Any:
+def inert(value: Any) -> Any:
     """Text that a spreadsheet would run as a formula gets a leading apostrophe (OWASP, CSV injection)."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

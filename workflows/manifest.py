@@ -22,7 +22,18 @@ from workflows.data.dataset import LabelledData
 from workflows.plan import PlannedTrial
 
 SCHEMA = 2
-_LIBRARIES = ("fleetune", "torch", "transformers", "datasets", "ray", "mlflow", "scikit-learn", "peft", "tokenizers")
+_LIBRARIES = (
+    "fleetune",
+    "torch",
+    "transformers",
+    "datasets",
+    "ray",
+    "mlflow",
+    "scikit-learn",
+    "peft",
+    "tokenizers",
+    "optuna",
+)
 
 
 def load(sweep: SweepDirectory) -> dict[str, Any] | None:
@@ -81,12 +92,21 @@ def write(
         },
         "precision": precision,
         "versions": versions(),
-        "trials": [trial.trial_id for trial in planned],
-        "groups": [[trial.trial_id] for trial in planned],
+        **_planned(planned),
         "baselines": list(config.baselines),
     }
     write_json(sweep.manifest, manifest)
     return manifest
+
+
+def write_trials(sweep: SweepDirectory, planned: Sequence[PlannedTrial]) -> None:
+    """Bring the trials in the manifest up to date while a search draws them."""
+    write_json(sweep.manifest, read_json(sweep.manifest) | _planned(planned))
+
+
+def _planned(planned: Sequence[PlannedTrial]) -> dict[str, list[Any]]:
+    names = [trial.trial_id for trial in planned]
+    return {"trials": names, "groups": [[name] for name in names]}
 
 
 def versions() -> dict[str, str]:

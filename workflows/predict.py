@@ -1,16 +1,20 @@
-"""A trained classifier, found by a sweep directory, a checkpoint directory or a registered name, put to use."""
+"""A trained classifier, found by the directory of a sweep, checkpoint or baseline or a registered name, put to use.
+
+An encoder and a baseline are used alike: both are a Classifier.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from trainables.directory import SweepDirectory
-from trainables.errors import BadInput
+from trainables.directory import SweepDirectory, TrialDirectory
+from trainables.errors import BadInput, CorruptFile
 from trainables.files import is_committed, read_json
-from trainables.records import Evaluation
+from trainables.records import Evaluation, Result
+from workflows.baselines import Baseline, load_baseline
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,14 +22,44 @@ if TYPE_CHECKING:
 _BATCH = 64
 
 
+class Classifier(Protocol):
+    """What labels texts. `labels[i]` names column i of its logits; `bytes` is its size as it would be shipped."""
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def parameters(self) -> int | None: ...
+    @property
+    def bytes(self) -> int: ...
+
+    def logits(self, texts: list[str], pairs: list[str] | None = None) -> np.ndarray:
+        """Logits, shape (texts, labels); their softmax is the probabilities."""
+
+
 @dataclass(frozen=True)
-class Classifier:
-    """A model in eval mode with its tokenizer; `labels[i]` is the name of column i of its probabilities."""
+class EncoderClassifier:
+    """A fine-tuned encoder in eval mode with its tokenizer."""
 
     model: Any
     tokenizer: Any
     labels: tuple[str, ...]
     max_length: int
+
+    @property
+    def device(self) -> str:
+        return str(self.model.device)
+
+    @property
+    def parameters(self) -> int:
+        from trainables.freeze import count_parameters
+
+        return count_parameters(self.model)[1]
+
+    @property
+    def bytes(self) -> int:
+        return 4 * self.parameters
 
     def logits(self, texts: list[str], pairs: list[str] | None = None) -> np.ndarray:
         """Logits in fp32, shape (texts, labels). Texts longer than `max_length` tokens are cut, as in training."""
@@ -33,6 +67,27 @@ class Classifier:
         from trainables.training import predict_logits
 
         return predict_logits(self.model, encode(self.tokenizer, texts, pairs, self.max_length), _BATCH, "fp32")
+
+
+@dataclass(frozen=True)
+class BaselineClassifier:
+    """A fitted baseline, read from JSON; `bytes` is the size of that file."""
+
+    baseline: Baseline
+    bytes: int
+    device: str = "cpu"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.baseline.labels
+
+    @property
+    def parameters(self) -> int | None:
+        return self.baseline.parameters
+
+    def logits(self, texts: list[str], pairs: list[str] | None = None) -> np.ndarray:
+        """Log-probabilities in float64, shape (texts, labels); a pair is read as one text, as in training."""
+        return self.baseline.logits(texts, pairs)
 
 
 @dataclass(frozen=True)
@@ -44,38 +99,75 @@ class Prediction:
     probabilities: dict[str, float]
 
 
-def load_classifier(source: str) -> Classifier:
-    """Load the classifier that `source` names: a sweep directory (its champion), a checkpoint or export directory,
-    or `models:/name@alias` in the MLflow registry. Raises BadInput where it is none of these.
+def load_classifier(source: str, *, merge: bool = True, device: str = "cpu") -> Classifier:
+    """Load the classifier that `source` names: a sweep directory (its champion), a trial, checkpoint or export
+    directory, the directory of a baseline, or `models:/name@alias` in the MLflow registry.
+
+    An encoder is put on `device`, with LoRA adapters merged into its weights unless `merge` is false; a baseline has
+    no adapters and stays on the CPU. Raises BadInput where `source` is none of these, CorruptFile where its files
+    are not what was written.
     """
+    folder = find_classifier(source)
+    if is_baseline(folder):
+        file = TrialDirectory(folder).model
+        return BaselineClassifier(load_baseline(TrialDirectory(folder)), file.stat().st_size)
+    return load_encoder(folder, merge=merge, device=device)
+
+
+def load_encoder(folder: Path, *, merge: bool = True, device: str = "cpu") -> EncoderClassifier:
+    """Load a checkpoint or export directory; see `load_classifier`."""
     from trainables import checkpoint
 
-    folder = find_checkpoint(source)
     if is_committed(folder):
-        model, tokenizer, info = checkpoint.load(folder)
-        return Classifier(model, tokenizer, tuple(info.labels), info.max_length)
+        model, tokenizer, info = checkpoint.load(folder, merge=merge)
+        return EncoderClassifier(model.to(device), tokenizer, tuple(info.labels), info.max_length)
     model, tokenizer = checkpoint.load_exported(folder)
     names = model.config.id2label
-    return Classifier(model, tokenizer, tuple(names[index] for index in sorted(names)), tokenizer.model_max_length)
+    labels = tuple(names[index] for index in sorted(names))
+    return EncoderClassifier(model.to(device), tokenizer, labels, tokenizer.model_max_length)
 
 
-def find_checkpoint(source: str) -> Path:
-    """The folder with the weights that `source` names; see `load_classifier`."""
+def find_classifier(source: str) -> Path:
+    """The folder with the weights, or with the fitted baseline, that `source` names; see `load_classifier`."""
     if source.startswith("models:/"):
         from workflows.tracking.registry import fetch
 
         return fetch(source)
     folder = Path(source).expanduser()
     if not folder.is_dir():
-        raise BadInput(f"{source}: no such directory; name a sweep or checkpoint directory, or models:/name@alias")
+        raise BadInput(
+            f"{source}: no such directory; name a sweep, checkpoint or baseline directory, or models:/name@alias"
+        )
     sweep = SweepDirectory(folder)
     if sweep.manifest.exists():
         return sweep.trial(_champion(sweep)).checkpoint
     if is_committed(folder / "checkpoint"):
         return folder / "checkpoint"
-    if is_committed(folder) or (folder / "config.json").exists():
+    if is_committed(folder) or (folder / "config.json").exists() or is_baseline(folder):
         return folder
-    raise BadInput(f"{source}: holds neither a sweep (manifest.json) nor a checkpoint (config.json)")
+    _refuse_baseline_without_model(folder)
+    raise BadInput(
+        f"{source}: holds neither a sweep (manifest.json) nor a checkpoint (config.json) nor a baseline (model.json)"
+    )
+
+
+def is_baseline(folder: Path) -> bool:
+    """Whether a folder is that of a fitted baseline. Cheap: looks for its file only."""
+    return TrialDirectory(folder).model.is_file() and not is_committed(folder)
+
+
+def _refuse_baseline_without_model(folder: Path) -> None:
+    """Baselines of earlier versions left their scores only."""
+    result = TrialDirectory(folder).result
+    try:
+        kept = result.exists() and Result.read(result).kind == "baseline"
+    except (CorruptFile, ValueError):
+        return
+    if kept:
+        raise BadInput(
+            f"{folder}: an earlier version fitted this baseline and kept its scores only; delete the directory and run "
+            "the sweep again, which fits it anew"
+        )
 
 
 def _champion(sweep: SweepDirectory) -> str:

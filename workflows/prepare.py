@@ -15,12 +15,12 @@ from rich.console import Console
 from trainables.arguments import ModelSpec, Precision
 from trainables.directory import SweepDirectory
 from trainables.errors import BadInput, nearest
-from workflows import manifest, plan
+from workflows import manifest, plan, search
 from workflows.baselines import BASELINES
 from workflows.config import ModelChoice, SweepConfig
 from workflows.data import dataset
 from workflows.data.dataset import LabelledData
-from workflows.plan import PlannedTrial
+from workflows.plan import PlannedTrial, Planner
 from workflows.resolve import resolve_models
 from workflows.tracking.writer import check_uri, default_uri
 
@@ -45,9 +45,13 @@ class Prepared:
     def experiment(self) -> str:
         return self.config.tracking.experiment or self.config.name
 
+    def planner(self, precision: Precision) -> Planner:
+        """What turns points into trials."""
+        return Planner(self.config, self.models, self.data.fingerprint, tuple(self.data.labels), precision)
+
     def plan(self, precision: Precision) -> list[PlannedTrial]:
-        """The trials of the sweep, in the order of its file."""
-        return plan.trials(self.config, self.models, self.data.fingerprint, self.data.labels, precision)
+        """The trials of the sweep, as far as they are known: some searches draw the rest while the sweep runs."""
+        return search.ALGORITHMS[self.config.search.algorithm].planned(self.planner(precision), self.sweep)
 
 
 def prepare(config: SweepConfig, console: Console) -> Prepared:

@@ -16,6 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from trainables.arguments import Metric, better
+from trainables.records import Result
+from workflows import plan
 from workflows.plan import PlannedTrial
 
 _MAX_ROWS = 20
@@ -46,25 +48,28 @@ class _State:
 
 @dataclass
 class Board:
-    """Takes the reports of workers and shows them. `work` weighs trials for the estimated time that is left.
+    """Takes the reports of workers and shows them.
 
-    Use as a context manager around dispatch; `on_report` may be called from the dispatching thread only.
+    `finished` has the results of trials that ended before; `expected` is how many trials there will be when a search
+    has drawn them all (never fewer than there are). Use as a context manager around dispatch; `on_report` and `add`
+    may be called from the dispatching thread only.
     """
 
     trials: Sequence[PlannedTrial]
-    work: Mapping[str, float]
     metric: Metric
     console: Console
-    finished: Mapping[str, float | None]
-    states: dict[str, _State] = field(init=False)
+    finished: Mapping[str, Result]
+    expected: int = 0
+    states: dict[str, _State] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.states = {trial.trial_id: _State(trial, self.work[trial.trial_id]) for trial in self.trials}
-        for trial_id, value in self.finished.items():
-            state = self.states[trial_id]
-            state.status, state.share, state.best = "DONE", 1.0, value
-        self._began = time.monotonic()
         self._lock = threading.Lock()
+        self.add(self.trials)
+        for trial_id, result in self.finished.items():
+            state = self.states[trial_id]
+            state.status, state.share, state.epoch = result.status, 1.0, result.epoch or 0
+            state.best = result.metrics.get(f"validation/{self.metric}")
+        self._began = time.monotonic()
         self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Self:
@@ -75,6 +80,11 @@ class Board:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         if self.console.is_terminal:
             self._live.stop()
+
+    def add(self, trials: Sequence[PlannedTrial]) -> None:
+        """Take note of trials that wait to be run."""
+        with self._lock:
+            self.states |= {trial.trial_id: _State(trial, plan.work(trial)) for trial in trials}
 
     def on_report(self, report: Mapping[str, Any]) -> None:
         """Take one report: {"trial", "status", and maybe "epoch", "step", "total_steps", "metrics", "message"}."""
@@ -115,7 +125,7 @@ class Board:
         done = sum(other.status not in ("PENDING", "RUNNING") for other in self.states.values())
         outcome = state.status if not state.message else f"{state.status} ({escape(state.message)})"
         best = f"best so far {self._best():.4f}" if self._best() is not None else "none finished yet"
-        ended = f"{outcome} in {state.seconds:.0f} s  —  {done}/{len(self.states)} finished"
+        ended = f"{outcome} in {state.seconds:.0f} s  —  {done}/{self._count()} finished"
         return f"{self._head(state)} {ended}, {best}, {self._eta()}"
 
     def _render(self) -> RenderableType:
@@ -143,7 +153,7 @@ class Board:
             state.status + (f" ({state.message})" if state.message else ""),
             trial.model.name,
             trial.policy,
-            f"{trial.training.learning_rate:g}",
+            plan.number(trial.training.learning_rate),
             str(trial.seed),
             f"{state.share * trial.training.num_train_epochs:.1f}/{trial.training.num_train_epochs}",
             "" if state.best is None else f"{state.best:.4f}",
@@ -153,17 +163,27 @@ class Board:
 
     def _summary(self) -> str:
         counts = {status: sum(s.status == status for s in self.states.values()) for status in _STYLES}
+        if unseen := self._count() - len(self.states):
+            counts["to be drawn"] = unseen
         told = ", ".join(f"{count} {status.lower()}" for status, count in counts.items() if count)
         best = "" if self._best() is None else f"best so far {self._best():.4f} · "
         return f"{told} · {best}{self._elapsed()} elapsed · {self._eta()}"
+
+    def _count(self) -> int:
+        """How many trials there will be."""
+        return max(self.expected, len(self.states))
 
     def _best(self) -> float | None:
         values = [state.best for state in self.states.values() if state.best is not None]
         return (min if self.metric == "loss" else max)(values, default=None)
 
     def _eta(self) -> str:
-        """Time left, from the share of all work that this run has done and the time it took."""
-        total = sum(state.work for state in self.states.values())
+        """Time left, from the share of all work that this run has done and the time it took.
+
+        Trials that are still to be drawn count as much as the mean of the others.
+        """
+        known = sum(state.work for state in self.states.values())
+        total = known * self._count() / len(self.states) if self.states else 0.0
         done = sum(state.work * state.share for state in self.states.values())
         here = done - sum(self.states[trial_id].work for trial_id in self.finished)
         if done >= total:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import typing
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,11 +12,10 @@ from pydantic import BaseModel, ValidationError
 
 from trainables.arguments import TrainingArguments
 from trainables.errors import BadInput, nearest
-from workflows import yaml_file
+from workflows import space, yaml_file
 from workflows.config import ModelChoice, SweepConfig
 from workflows.yaml_file import Document, Location
 
-RANGES = ("loguniform", "uniform", "randint")
 SWEEP_WIDE = {
     "metric_for_best_model": "trials are ranked by one metric",
     "bf16": "precision is the same for all trials of a sweep",
@@ -50,15 +50,11 @@ def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
         config = SweepConfig.model_validate(document.value)
     except ValidationError as error:
         raise BadInput(_render(error, SweepConfig, document, ())) from None
-    problems = [*_axis_problems(config, document), *_not_yet(config, document)]
+    problems = [*_axis_problems(config, document), *_misplaced(config, document)]
+    problems = problems or [*_grace_problems(config, document)]
     if problems:
         raise BadInput("\n".join(problems))
     return config
-
-
-def axis_values(value: Any) -> list[Any]:
-    """The values of an axis: a scalar (or one model given as a mapping) is a list of one."""
-    return value if isinstance(value, list) else [value]
 
 
 def _apply(document: Document, override: str) -> None:
@@ -103,42 +99,88 @@ def _targets(value: Any, steps: list[str], done: Location, override: str) -> Ite
 
 
 def _axis_problems(config: SweepConfig, document: Document) -> Iterable[str]:
-    known = ["model", "freeze", *TrainingArguments.model_fields]
     for index, block in enumerate(config.search.space):
         base: Location = ("search", "space", index)
         if "model" not in block:
             yield f"{document.where(base)}: search.space.{index}: 'model' is missing; every block needs one"
         for axis, value in block.items():
-            yield from _one_axis(axis, value, known, (*base, axis), document)
+            yield from _one_axis(axis, value, config.search.algorithm, (*base, axis), document)
 
 
-def _one_axis(axis: str, value: Any, known: list[str], location: Location, document: Document) -> Iterable[str]:
+def _one_axis(axis: str, value: Any, algorithm: str, location: Location, document: Document) -> Iterable[str]:
     prefix = f"{document.where(location)}: {_dotted(location)}"
+    known = ["model", "freeze", *TrainingArguments.model_fields]
     if axis not in known:
         yield f"{prefix}: unknown axis; {_hint(axis, known)}"
     elif axis in SWEEP_WIDE:
         yield f"{prefix}: cannot be an axis, because {SWEEP_WIDE[axis]}; set it under training"
     elif value is None or value == []:
         yield f"{prefix}: has no values; give at least one"
+    elif space.is_kind(axis, value):
+        yield from _one_mapping(axis, value, algorithm, location, document)
     else:
-        for index, item in enumerate(axis_values(value)):
-            here = (*location, index) if isinstance(value, list) else location
-            yield from _one_value(axis, item, here, document)
+        yield from _values(axis, value, location, document)
+
+
+def _one_mapping(
+    axis: str, value: dict[str, Any], algorithm: str, location: Location, document: Document
+) -> Iterable[str]:
+    """An axis that is written as {kind: …}."""
+    prefix = f"{document.where(location)}: {_dotted(location)}"
+    kind, *more = value or [""]
+    if more or kind not in space.KINDS:
+        told = f"'{kind}' is unknown; {nearest(kind, space.KINDS)}" if kind and not more else "takes one key"
+        yield f"{prefix}: {told}; write a range as in {{loguniform: [1e-5, 1e-3]}}, or list the values"
+    elif kind == space.CHOICE and not (isinstance(value[kind], list) and value[kind]):
+        yield f"{prefix}: choice takes a list of values"
+    elif kind == space.CHOICE:
+        yield from _values(axis, value[kind], (*location, kind), document)
+    elif algorithm == "grid":
+        yield f"{prefix}: a range needs search.algorithm random or optuna; under grid, list the values"
+    elif problem := _range_problem(axis, kind, value[kind]):
+        yield f"{prefix}: {kind}: {value[kind]!r}: {problem}"
+    else:
+        found = space.RANGES[kind](*value[kind])
+        for index, end in enumerate((found.low, found.last)):
+            yield from _one_value(axis, end, (*location, kind, index), document)
+
+
+def _range_problem(axis: str, kind: str, bounds: Any) -> str | None:
+    """What is wrong with a range on an axis, but for the values that the axis itself refuses."""
+    if axis in ("model", "freeze"):
+        return "a name cannot be drawn from a range; list the names"
+    numbers = bounds if isinstance(bounds, list) else []
+    if len(numbers) != 2 or not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
+        return "takes two numbers, [low, high]"
+    if not all(math.isfinite(bound) for bound in numbers if isinstance(bound, float)):
+        return "takes two finite numbers, [low, high]"
+    found = space.RANGES[kind](*numbers)
+    if not found.whole and _is_whole(axis):
+        return f"{axis} is a whole number; use randint: [low, high], where high is excluded"
+    return found.problem()
+
+
+def _is_whole(axis: str) -> bool:
+    return TrainingArguments.model_fields[axis].annotation is int
+
+
+def _values(axis: str, value: Any, location: Location, document: Document) -> Iterable[str]:
+    """The values of an axis that lists them: a scalar (or one model given as a mapping) is a list of one."""
+    for index, item in enumerate(value if isinstance(value, list) else [value]):
+        yield from _one_value(axis, item, (*location, index) if isinstance(value, list) else location, document)
 
 
 def _one_value(axis: str, item: Any, location: Location, document: Document) -> Iterable[str]:
-    if isinstance(item, dict) and any(name in item for name in RANGES):
-        yield (
-            f"{document.where(location)}: {_dotted(location)}: a range needs search.algorithm random or optuna "
-            "(not yet built); under grid, list the values"
-        )
+    prefix = f"{document.where(location)}: {_dotted(location)}"
+    if space.is_kind(axis, item):
+        yield f"{prefix}: a range stands alone, not in a list; for several ranges write several blocks"
         return
     try:
         if axis == "model":
             ModelChoice.model_validate(item)
         elif axis == "freeze":
             if not isinstance(item, str):
-                yield f"{document.where(location)}: {_dotted(location)}: {item!r} is not the name of a freeze policy"
+                yield f"{prefix}: {item!r} is not the name of a freeze policy"
         else:
             TrainingArguments.model_validate({axis: item})
     except ValidationError as error:
@@ -146,26 +188,36 @@ def _one_value(axis: str, item: Any, location: Location, document: Document) -> 
         yield _render(error, ModelChoice if axis == "model" else TrainingArguments, document, location, drop)
 
 
-def _not_yet(config: SweepConfig, document: Document) -> Iterable[str]:
-    """What the agreed sweep file may say but this version cannot do."""
-    waiting: list[tuple[Location, bool, str]] = [
-        (("search", "algorithm"), config.search.algorithm != "grid", "only 'grid' is there yet"),
-        (("search", "scheduler"), config.search.scheduler != "fifo", "only 'fifo' is there yet"),
-        (("search", "num_trials"), config.search.num_trials is not None, "is for random and optuna"),
-        (
-            ("search", "seed"),
-            "seed" in config.search.model_fields_set,
-            "is for random and optuna",
-        ),
+def _misplaced(config: SweepConfig, document: Document) -> Iterable[str]:
+    """What the sweep file may say but not here: it needs another setting beside it, or is not built yet."""
+    search, given = config.search, config.search.model_fields_set
+    drawn, halving = search.algorithm != "grid", search.scheduler == "asha"
+    if drawn and search.num_trials is None:
+        where = document.where(("search", "algorithm"))
+        yield f"{where}: search.num_trials: is missing; {search.algorithm} needs to know how many points to try"
+    refused: list[tuple[Location, bool, str]] = [
+        (("search", "num_trials"), not drawn and search.num_trials is not None, "is for random and optuna"),
+        (("search", "seed"), not drawn and "seed" in given, "is for random and optuna"),
+        (("search", "grace_period"), not halving and "grace_period" in given, "is for the scheduler asha"),
+        (("search", "reduction_factor"), not halving and "reduction_factor" in given, "is for the scheduler asha"),
         (("resources", "workers_per_trial"), config.resources.workers_per_trial > 1, "only 1 is there yet"),
         (("storage",), "://" in config.storage, "only a folder is there yet"),
     ]
-    for location, applies, message in waiting:
+    for location, applies, message in refused:
         if applies:
             value = document.value
             for step in location:
                 value = value[step]
             yield f"{document.where(location)}: {_dotted(location)}: {value!r}: {message}"
+
+
+def _grace_problems(config: SweepConfig, document: Document) -> Iterable[str]:
+    """A grace period beyond the last epoch would never let asha stop anything."""
+    search = config.search
+    epochs = space.largest(space.parse(search), "num_train_epochs", config.training.num_train_epochs)
+    if search.scheduler == "asha" and search.grace_period >= epochs:
+        where = document.where(("search", "grace_period"))
+        yield f"{where}: search.grace_period: {search.grace_period}: must be below num_train_epochs, which is {epochs}"
 
 
 def _render(error: ValidationError, model: type[BaseModel], document: Document, base: Location, drop: int = 0) -> str:

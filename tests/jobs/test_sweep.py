@@ -4,66 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from tests.tiny import tiny_model
 from tests.tiny_data import reviews_csv
+from tests.workplace import Workplace
 from trainables.files import read_json
 
-ROOT = Path(__file__).parents[2]
 TEXTS = ["great love the movie was a story", "terrible awful the movie was a story"]
-
-
-@dataclass
-class Workplace:
-    """A folder with a sweep file, its data and its model, and the commands to use it."""
-
-    folder: Path
-
-    def fleetune(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
-        environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-        return subprocess.run(
-            [sys.executable, "-m", "jobs.cli", *arguments],
-            cwd=self.folder,
-            env=environment | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=280,
-            **more,
-        )
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "jobs.cli", *arguments],
-            cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def leaderboard(self, name: str = "tiny") -> dict[str, Any]:
-        return read_json(self.folder / "runs" / name / "leaderboard.json")
-
-    def runs(self, experiment: str = "tiny") -> list[Any]:
-        """All MLflow runs of an experiment."""
-        from mlflow import MlflowClient
-
-        client = MlflowClient(f"sqlite:///{self.folder}/runs/mlflow.db")
-        found = client.get_experiment_by_name(experiment)
-        return list(client.search_runs([found.experiment_id])) if found else []
 
 
 @pytest.fixture(scope="module")

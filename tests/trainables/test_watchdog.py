@@ -24,6 +24,9 @@ with Watchdog("abc", TrialDirectory(Path(sys.argv[1])), 0.6) as watchdog:
         time.sleep(0.2)
         watchdog.beat()
     print("alive after twice the limit", flush=True)
+    if sys.argv[2] == "wait":
+        with watchdog.paused():
+            time.sleep(1.5)
     if sys.argv[2] == "hang":
         hang_here()
 time.sleep(1.5)
@@ -44,6 +47,11 @@ def test_a_trial_without_a_step_is_recorded_and_its_process_ends(tmp_path: Path)
     assert (result.status, result.reason) == ("FAILED", "timeout")
     assert "0.6 seconds" in (result.message or "")
     assert "hang_here" in TrialDirectory(tmp_path).log.read_text()
+
+
+def test_a_trial_that_waits_for_the_driver_is_not_taken_for_a_hanging_one(tmp_path: Path) -> None:
+    assert run(tmp_path, "wait").returncode == 0
+    assert not TrialDirectory(tmp_path).result.exists()
 
 
 def test_a_trial_that_moves_and_ends_is_left_in_peace(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from trainables.arguments import ModelSpec, TrainingArguments
+from trainables.records import Result
 from workflows.plan import PlannedTrial
 from workflows.progress import Board
 
@@ -22,7 +23,7 @@ def trial(name: str, model: str = "m") -> PlannedTrial:
 def board(*names: str, terminal: bool = False, model: str = "m") -> tuple[Board, io.StringIO]:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=terminal, width=140)
-    return Board([trial(n, model) for n in names], dict.fromkeys(names, 1.0), "accuracy", console, {}), stream
+    return Board([trial(n, model) for n in names], "accuracy", console, {}), stream
 
 
 def epoch(name: str, number: int, value: float) -> dict[str, object]:
@@ -51,6 +52,37 @@ def test_a_pipe_gets_one_line_per_start_epoch_and_end() -> None:
     assert "DONE" in lines[2]
     assert "1/2 finished, best so far 0.5000" in lines[2]
     assert shown.unfinished() == ["b"]
+
+
+def test_trials_are_counted_right_while_a_search_draws_them() -> None:
+    stream = io.StringIO()
+    earlier = Result(
+        kind="trial", trial_id="a", status="STOPPED", metrics={"validation/accuracy": 0.25}, started=0, ended=1
+    )
+    shown = Board([trial("a")], "accuracy", Console(file=stream, width=140), {"a": earlier}, expected=3)
+    with shown:
+        for name in ("b", "c"):
+            shown.add([trial(name)])
+            shown.on_report({"trial": name, "status": "RUNNING"})
+            shown.on_report(epoch(name, 3, 0.5))
+            shown.on_report({"trial": name, "status": "DONE", "metrics": {}})
+    ends = [line for line in stream.getvalue().splitlines() if "DONE" in line]
+    assert ["2/3 finished" in ends[0], "3/3 finished" in ends[1]] == [True, True]
+    assert "nothing left" not in ends[0]
+    assert "nothing left" in ends[1]
+    assert shown.unfinished() == []
+
+
+def test_a_stopped_trial_of_an_earlier_run_is_shown_as_stopped() -> None:
+    stream = io.StringIO()
+    earlier = Result(
+        kind="trial", trial_id="a", status="STOPPED", metrics={"validation/accuracy": 0.25}, started=0, ended=1
+    )
+    console = Console(file=stream, force_terminal=True, width=140)
+    with Board([trial("a")], "accuracy", console, {"a": earlier}, expected=2):
+        pass
+    assert "STOPPED" in stream.getvalue()
+    assert "1 stopped, 1 to be drawn" in stream.getvalue()
 
 
 def test_a_failure_is_one_line_with_its_reason() -> None:

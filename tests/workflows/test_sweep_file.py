@@ -38,7 +38,7 @@ def refused(path: Path, *overrides: str) -> str:
 def test_the_shipped_configs_are_valid() -> None:
     folder = Path(__file__).parents[2] / "jobs" / "configs"
     names = {load(path).name for path in folder.glob("*.yaml")}
-    assert names == {"demo", "imdb", "ag_news"}
+    assert names == {"demo", "imdb", "ag_news", "lora"}
 
 
 def test_defaults_are_those_of_the_design(minimal: Path) -> None:
@@ -78,12 +78,15 @@ BAD_VALUES = [
     (["search.space.0.model={path: x, layers: 3}"], "search.space.0.model.layers: unknown key"),
     (["search.space.0.freeze=2"], "not the name of a freeze policy"),
     (["search.space=[{freeze: head}]"], "'model' is missing"),
-    (["search.algorithm=random"], "only 'grid' is there yet"),
-    (["search.algorithm=optuna"], "only 'grid' is there yet"),
+    (["search.algorithm=random"], "search.num_trials: is missing"),
+    (["search.algorithm=optuna"], "search.num_trials: is missing"),
     (["search.algorithm=hyperband"], "'grid', 'random' or 'optuna'"),
-    (["search.scheduler=asha"], "only 'fifo' is there yet"),
+    (["search.scheduler=pbt"], "'fifo' or 'asha'"),
     (["search.seed=1"], "is for random and optuna"),
     (["search.num_trials=10"], "is for random and optuna"),
+    (["search.grace_period=2"], "is for the scheduler asha"),
+    (["search.reduction_factor=3"], "is for the scheduler asha"),
+    (["search.reduction_factor=1"], "greater than 1"),
     (["search.seeds=[]"], "at least 1 item"),
     (["search.seeds=[a]"], "search.seeds.0: 'a'"),
     (["search.seeds=[4294967296]"], "less than 4294967296"),
@@ -110,6 +113,71 @@ def test_a_bad_value_is_named_with_what_is_allowed(minimal: Path, overrides: lis
     message = refused(minimal, *overrides)
     assert expected in message
     assert overrides[0].partition("=")[0].split(".")[-1].strip("0123456789") in message
+
+
+# Each row: an axis of a block under random and optuna, and what the message must say.
+BAD_AXES = [
+    ("learning_rate={uniform: [1e-3, 1e-5]}", "low must be below high, and 0.001 is not below 1e-05"),
+    ("learning_rate={uniform: [1e-5, 1e-5]}", "low must be below high"),
+    ("learning_rate={loguniform: [0, 1e-3]}", "low must be above 0"),
+    ("learning_rate={loguniform: [-1e-5, 1e-3]}", "low must be above 0"),
+    ("learning_rate={uniform: [0, 0.1]}", "search.space.0.learning_rate.uniform.0: 0: input should be greater than 0"),
+    ("learning_rate={uniform: [0.1, 1]}", "search.space.0.learning_rate.uniform.1: 1: input should be less than 1"),
+    ("learning_rate={uniform: [0.1]}", "takes two numbers, [low, high]"),
+    ("learning_rate={uniform: 0.1}", "takes two numbers, [low, high]"),
+    ("learning_rate={uniform: [a, b]}", "takes two numbers, [low, high]"),
+    ("learning_rate={uniform: [true, 2]}", "takes two numbers, [low, high]"),
+    ("learning_rate={loguniform: [1e-5, .inf]}", "takes two finite numbers"),
+    ("learning_rate={normal: [0, 1]}", "'normal' is unknown"),
+    ("learning_rate={log_uniform: [0, 1]}", "did you mean 'loguniform'?"),
+    ("learning_rate={uniform: [1e-5, 1e-3], loguniform: [1e-5, 1e-3]}", "takes one key"),
+    ("learning_rate={}", "takes one key"),
+    ("learning_rate={choice: []}", "choice takes a list of values"),
+    ("learning_rate={choice: 1e-3}", "choice takes a list of values"),
+    ("learning_rate={choice: [1e-3, 2]}", "search.space.0.learning_rate.choice.1: 2: input should be less than 1"),
+    ("learning_rate=[1e-3, {uniform: [1e-5, 1e-3]}]", "stands alone, not in a list"),
+    ("lora_r={randint: [1, 4.5]}", "takes two whole numbers"),
+    ("lora_r={randint: [4, 4]}", "low must be below high"),
+    ("lora_r={randint: [0, 4]}", "search.space.0.lora_r.randint.0: 0: input should be greater than or equal to 1"),
+    ("lora_r={randint: [1, 1000000000000000000000]}", "takes two whole numbers"),
+    ("lora_r={uniform: [1, 8]}", "lora_r is a whole number; use randint"),
+    ("lr_scheduler_type={uniform: [1, 8]}", "'linear'"),
+    ("model={uniform: [1, 2]}", "a name cannot be drawn from a range"),
+    ("freeze={randint: [1, 2]}", "a name cannot be drawn from a range"),
+    ("freeze={choice: [1, 2]}", "not the name of a freeze policy"),
+    ("metric_for_best_model={choice: [loss]}", "cannot be an axis"),
+]
+
+
+@pytest.mark.parametrize("algorithm", ["random", "optuna"])
+@pytest.mark.parametrize(("axis", "expected"), BAD_AXES, ids=[row[0] for row in BAD_AXES])
+def test_a_bad_axis_is_named_with_what_is_allowed(minimal: Path, algorithm: str, axis: str, expected: str) -> None:
+    message = refused(minimal, f"search.algorithm={algorithm}", "search.num_trials=2", f"search.space.0.{axis}")
+    assert expected in message
+    assert f"search.space.0.{axis.partition('=')[0]}" in message
+
+
+def test_a_bad_range_names_its_line(tmp_path: Path) -> None:
+    text = "name: x\ndata: {path: a.csv}\nsearch:\n  algorithm: random\n  num_trials: 2\n  space:\n    - model: m\n"
+    message = refused(write(tmp_path, text + "      learning_rate:\n        loguniform: [2, 1]\n"))
+    assert message.startswith(f"{tmp_path}/sweep.yaml:8: search.space.0.learning_rate: loguniform: [2, 1]: low must be")
+
+
+def test_ranges_of_every_kind_and_choices_are_accepted(minimal: Path) -> None:
+    axes = "{learning_rate: {loguniform: [1e-5, 1e-3]}, weight_decay: {uniform: [0, 0.1]}, lora_r: {randint: [1, 17]}}"
+    config = load(
+        minimal, ["search.algorithm=optuna", "search.num_trials=9", f"search.space=[{axes[:-1]}, model: m}}]"]
+    )
+    assert config.search.num_trials == 9
+    listed = load(minimal, ["search.space.0.learning_rate={choice: [1e-5, 1e-4]}"])
+    assert listed.search.algorithm == "grid"
+
+
+def test_asha_takes_its_settings_and_they_must_leave_it_something_to_stop(minimal: Path) -> None:
+    config = load(minimal, ["search.scheduler=asha", "search.grace_period=2", "search.reduction_factor=3"])
+    assert (config.search.grace_period, config.search.reduction_factor) == (2, 3)
+    message = refused(minimal, "search.scheduler=asha", "search.grace_period=3")
+    assert "search.grace_period: 3: must be below num_train_epochs, which is 3" in message
 
 
 def test_a_mistyped_key_names_its_line_and_the_nearest_key(tmp_path: Path) -> None:

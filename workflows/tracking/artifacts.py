@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trainables.arguments import Frozen
 from trainables.directory import SweepDirectory, TrialDirectory
 from trainables.files import read_json
-from trainables.records import EpochRecord, Result
-from workflows import figures
+from trainables.records import EpochRecord, Result, Split
+from workflows import error_analysis, figures
+from workflows.config import ErrorsConfig
 from workflows.tracking import content
 
 _LOG_LENGTH = 200_000
+_SPLIT: Split = "test"
 
 
 def write_trial(
-    folder: Path, directory: TrialDirectory, result: Result, records: Sequence[EpochRecord], labels: Sequence[str]
-) -> None:
-    """Write confusion/, report/, plots/, config/, and the log of a failure, of a trial or baseline that has ended."""
+    folder: Path,
+    directory: TrialDirectory,
+    result: Result,
+    records: Sequence[EpochRecord],
+    labels: Sequence[str],
+    data: Path,
+    errors: ErrorsConfig,
+) -> list[str]:
+    """Write confusion/, report/, errors/, plots/, config/, and the log of a failure, of a trial or baseline.
+
+    `data` is the folder of the prepared splits. Returns the paths of those files that are tables in MLflow's format.
+    """
     for split, evaluation in result.evaluations.items():
         matrix = evaluation.confusion_matrix
         figure = figures.confusion_matrix(matrix, labels, f"{split}: true and predicted classes")
@@ -35,10 +48,41 @@ def write_trial(
         (folder / "log.txt").write_text(content.redact(log[-_LOG_LENGTH:]), encoding="utf-8")
     if directory.spec.exists():
         _write(folder / "config" / "trial.json", content.redact_all(read_json(directory.spec)))
+    if _SPLIT not in result.evaluations or not directory.predictions.exists():
+        return []
+    return _write_errors(folder, directory, result, labels, data, errors)
+
+
+def _write_errors(
+    folder: Path, directory: TrialDirectory, result: Result, labels: Sequence[str], data: Path, errors: ErrorsConfig
+) -> list[str]:
+    """The worst test texts, the most confused classes, and accuracy by length and by share cut, each as a table."""
+    predicted = error_analysis.read_test(directory)
+    tables: dict[str, Sequence[Frozen]] = {
+        "worst_texts": error_analysis.worst_texts(predicted, data, labels, errors.count, errors.include_text),
+        "confused_pairs": error_analysis.confused_pairs(result.evaluations[_SPLIT].confusion_matrix, labels),
+    }
+    lengths = error_analysis.text_lengths(predicted)
+    if lengths is not None:
+        tables["accuracy_by_length"] = error_analysis.accuracy_by_length(predicted, lengths[0])
+        tables["accuracy_by_share_cut"] = error_analysis.accuracy_by_share_cut(predicted, lengths[1])
+    paths = {f"errors/{name}.json": rows for name, rows in tables.items() if rows}
+    for path, rows in paths.items():
+        _write(folder / path, as_table(rows))
+    return list(paths)
+
+
+def as_table(rows: Sequence[Frozen]) -> dict[str, Any]:
+    """Values of one kind as `MlflowClient.log_table` writes them: pandas' split orientation.
+
+    (`log_table` itself appends to a table that is there, so sending one twice would double its rows.)
+    """
+    values = [row.model_dump(mode="json") for row in rows]
+    return {"columns": list(values[0]), "data": [list(value.values()) for value in values]}
 
 
 def write_sweep(folder: Path, sweep: SweepDirectory, manifest: dict[str, Any], board: dict[str, Any] | None) -> None:
-    """Write config/ and the leaderboard of a sweep into a folder."""
+    """Write config/, the leaderboard and report/ of a sweep into a folder."""
     import yaml
 
     shown = content.redact_all(manifest)
@@ -49,6 +93,9 @@ def write_sweep(folder: Path, sweep: SweepDirectory, manifest: dict[str, Any], b
         _write(folder / "leaderboard.json", board)
     if sweep.leaderboard_csv.exists():
         (folder / "leaderboard.csv").write_bytes(sweep.leaderboard_csv.read_bytes())
+    if sweep.report.exists():
+        shutil.copytree(sweep.figures, folder / "report" / "figures", dirs_exist_ok=True)
+        shutil.copyfile(sweep.report, folder / "report" / "report.html")
 
 
 def _write(path: Path, value: Any) -> None:

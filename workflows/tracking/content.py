@@ -6,12 +6,13 @@ mlflow.utils.validation: keys of letters, digits and `/_-. :`, params ≤ 6000 c
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from trainables.arguments import TrialSpec
-from trainables.records import SPLITS, EpochRecord, Result
+from trainables.records import SPLITS, EpochRecord, InferenceCost, Result, StepSeries
 
 # (key, value, timestamp in ms, step)
 Metric = tuple[str, float, int, int]
@@ -58,12 +59,18 @@ def epoch_metrics(record: EpochRecord) -> list[Metric]:
     steps = record.steps
     metrics = [
         (key, value, timestamp, step)
-        for key, values in (("train/learning_rate", steps.learning_rate), ("train/loss", steps.loss))
+        for key, values in _series(steps).items()
         for step, value, timestamp in zip(steps.step, values, steps.timestamp, strict=True)
     ]
     own = {"train/loss_epoch" if key == "train/loss" else key: value for key, value in record.metrics.items()}
     own |= {"epoch": float(record.epoch)}
     return metrics + [(key, value, record.timestamp, record.step) for key, value in own.items()]
+
+
+def _series(steps: StepSeries) -> dict[str, list[float]]:
+    """What is logged at each step; with layer-wise decay the rate of every block too."""
+    blocks = {f"train/learning_rate/{block}": rates for block, rates in steps.block_learning_rates.items()}
+    return {"train/learning_rate": steps.learning_rate, "train/loss": steps.loss} | blocks
 
 
 def result_metrics(result: Result, last: EpochRecord | None, labels: Sequence[str]) -> list[Metric]:
@@ -100,10 +107,33 @@ def _per_class(result: Result, labels: Sequence[str]) -> dict[str, float]:
 def _costs(result: Result) -> list[Metric]:
     costs = {
         "seconds": result.seconds,
+        "train_seconds": result.train_seconds,
+        "peak_memory_bytes": result.peak_memory_bytes,
         "trainable_parameters": result.trainable_parameters,
         "total_parameters": result.total_parameters,
     }
     return [(key, float(value), result.ended, result.step or 0) for key, value in costs.items() if value is not None]
+
+
+def sweep_metrics(board: dict[str, Any] | None, moment: int) -> list[Metric]:
+    """The champion's scores, so that the parent's row in MLflow's table shows what the sweep came to."""
+    if not board or not board["champion"]:
+        return []
+    best: dict[str, Any] = next((row for row in board["rows"] if row["trial_id"] == board["champion"]), {})
+    names = ("validation/accuracy", "validation/f1_macro", "validation/loss", "test/accuracy", "test/f1_macro")
+    return [(name, float(best[name]), moment, 0) for name in names if best.get(name) is not None]
+
+
+def inference_metrics(cost: InferenceCost, result: Result | None) -> list[Metric]:
+    """What predicting with a trial or baseline costs, at the step of the weights that were measured."""
+    names = ("latency_p50_ms", "latency_p95_ms", "throughput")
+    step = (result.step if result else None) or 0
+    return [(f"inference/{name}", float(getattr(cost, name)), cost.measured, step) for name in names]
+
+
+def table_tags(paths: Sequence[str]) -> dict[str, str]:
+    """The tag by which MLflow's pages know which artifacts of a run are tables (`mlflow.load_table` reads it too)."""
+    return {"mlflow.loggedArtifacts": json.dumps([{"path": path, "type": "table"} for path in paths])}
 
 
 def trial_params(spec: TrialSpec, axes: dict[str, Any]) -> dict[str, str]:

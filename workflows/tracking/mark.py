@@ -16,7 +16,10 @@ from workflows.tracking.content import redact
 
 @dataclass
 class RunMark:
-    """What the run of one trial or baseline has got: the timestamps of its epochs, and when its result was written."""
+    """What the run of one trial or baseline has got.
+
+    The timestamps of its epochs, when its result was written, and when its inference cost was measured.
+    """
 
     run_id: str
     status: str = "RUNNING"
@@ -24,6 +27,7 @@ class RunMark:
     epochs: list[int] = field(default_factory=list)
     ended: int | None = None
     artifacts: bool = False
+    measured: int | None = None
     published: str | None = None
 
 

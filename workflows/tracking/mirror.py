@@ -22,8 +22,10 @@ from pydantic import ValidationError
 from trainables.arguments import TrialSpec
 from trainables.directory import SweepDirectory, TrialDirectory
 from trainables.errors import CorruptFile
-from trainables.files import read_json, sha256_json
-from trainables.records import EpochRecord, Result
+from trainables.files import read_json, sha256_file, sha256_json
+from trainables.records import EpochRecord, InferenceCost, Result
+from workflows import inference
+from workflows.config import ErrorsConfig
 from workflows.tracking import artifacts, content, store
 from workflows.tracking.content import redact
 from workflows.tracking.mark import Mark, RunMark
@@ -44,6 +46,7 @@ class Child:
     directory: TrialDirectory
     records: list[EpochRecord]
     result: Result | None
+    cost: InferenceCost | None
 
     @property
     def timestamps(self) -> list[int]:
@@ -199,14 +202,15 @@ class Mirror:
         self, mark: Mark, manifest: dict[str, Any], name: str, kind: str, directory: TrialDirectory, live: bool
     ) -> None:
         """Send what is new of one trial or baseline. One without an epoch and without a result has no run yet."""
-        files = directory.epochs() + [path for path in [directory.result] if path.exists()]
+        cost = inference.cost_file(self.sweep, name, kind)
+        files = directory.epochs() + [path for path in (directory.result, cost) if path and path.exists()]
         seen = tuple((path.name, path.stat().st_mtime_ns) for path in files)
         drawing = not live or time.monotonic() >= self._drawing_from
         known = mark.runs.get(name)
         nothing_to_draw = known is None or known.ended is None or known.artifacts or not drawing
         if not files or (self._seen.get(name) == seen and nothing_to_draw):
             return
-        child = _read(name, kind, directory)
+        child = _read(name, kind, directory, cost)
         run = self._open_run(mark, manifest, child)
         for record in child.records[len(run.epochs) :]:
             store.log_metrics(self.client, run.run_id, content.epoch_metrics(record))
@@ -215,7 +219,12 @@ class Mirror:
         if child.result and run.ended != child.ended:
             self._deliver_result(run, child, child.result, manifest["labels"])
         if child.result and drawing and not run.artifacts:
-            self._deliver_artifacts(run, child, child.result, manifest["labels"])
+            self._deliver_artifacts(run, child, child.result, manifest)
+        if child.cost and run.measured != child.cost.measured:
+            metrics = content.inference_metrics(child.cost, child.result)
+            store.log_metrics(self.client, run.run_id, metrics)
+            run.measured = child.cost.measured
+            self.sent += 1
         self._seen[name] = seen
 
     def _open_run(self, mark: Mark, manifest: dict[str, Any], child: Child) -> RunMark:
@@ -255,11 +264,17 @@ class Mirror:
         run.status, run.ended, run.artifacts = status, result.ended, False
         self.sent += 1
 
-    def _deliver_artifacts(self, run: RunMark, child: Child, result: Result, labels: list[str]) -> None:
+    def _deliver_artifacts(self, run: RunMark, child: Child, result: Result, manifest: dict[str, Any]) -> None:
         started = time.monotonic()
+        errors = ErrorsConfig.model_validate(manifest["config"].get("errors", {}))
+        data = self.sweep.cache.data(manifest["data"]["fingerprint"])
         with tempfile.TemporaryDirectory(prefix="fleetune-artifacts-") as scratch:
-            artifacts.write_trial(Path(scratch), child.directory, result, child.records, labels)
+            tables = artifacts.write_trial(
+                Path(scratch), child.directory, result, child.records, manifest["labels"], data, errors
+            )
             self.client.log_artifacts(run.run_id, scratch)
+        if tables:
+            store.set_tags(self.client, run.run_id, content.table_tags(tables))
         run.artifacts = True
         self.sent += 1
         self._drawing_from = time.monotonic() + _DRAWING_SHARE * (time.monotonic() - started)
@@ -273,6 +288,7 @@ class Mirror:
         champion = board["champion"] if board else None
         tags = content.as_tags({"mlflow.note.content": content.note(manifest, board), CHAMPION_TAG: champion})
         store.set_tags(self.client, mark.parent_run_id, tags)
+        store.log_metrics(self.client, mark.parent_run_id, content.sweep_metrics(board, self._last_moment()))
         store.log_data_sets(self.client, mark.parent_run_id, manifest["data"])
         with tempfile.TemporaryDirectory(prefix="fleetune-artifacts-") as scratch:
             artifacts.write_sweep(Path(scratch), self.sweep, manifest, board)
@@ -293,7 +309,8 @@ class Mirror:
 def parent_content(sweep: SweepDirectory) -> str:
     """A hash of all that the parent run shows."""
     board = read_json(sweep.leaderboard_json) if sweep.leaderboard_json.exists() else None
-    return sha256_json([read_json(sweep.manifest), board])
+    report = sha256_file(sweep.report) if sweep.report.exists() else None
+    return sha256_json([read_json(sweep.manifest), board, report])
 
 
 @dataclass(frozen=True)
@@ -313,10 +330,11 @@ def _describe(child: Child) -> _Shown:
     return _Shown(content.run_name(stored["name"]), params, {"fleetune.point_id": spec.point_id})
 
 
-def _read(name: str, kind: str, directory: TrialDirectory) -> Child:
+def _read(name: str, kind: str, directory: TrialDirectory, cost: Path | None) -> Child:
     records = [EpochRecord.read(path) for path in directory.epochs()]
     result = Result.read(directory.result) if directory.result.exists() else None
-    return Child(name, kind, directory, records, result)
+    measured = InferenceCost.read(cost) if result and result.status == "DONE" and cost and cost.exists() else None
+    return Child(name, kind, directory, records, result, measured)
 
 
 def _origin(kind: str) -> dict[str, str]:

@@ -6,10 +6,11 @@ The client library is imported there too, so a sweep starts without waiting for 
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -17,9 +18,10 @@ from urllib.parse import urlsplit
 from trainables.directory import SweepDirectory
 from trainables.errors import BadInput, CorruptFile
 from trainables.files import read_json
-from trainables.records import Result
+from trainables.records import InferenceCost, Result
+from workflows import inference
 from workflows.tracking.content import redact
-from workflows.tracking.mark import Mark
+from workflows.tracking.mark import Mark, RunMark
 
 if TYPE_CHECKING:
     from workflows.tracking.mirror import Mirror
@@ -70,6 +72,7 @@ class Writer:
         self._interval = interval
         self._mirror: Mirror | None = None
         self._publish: list[tuple[str, Path, str | None]] = []
+        self._turn = threading.Lock()
         self._wake = threading.Event()
         self._finishing = threading.Event()
         self._status = ""
@@ -98,6 +101,12 @@ class Writer:
         """
         self._publish.append((trial_id, folder, register_as))
         self.notify()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Deliver nothing inside the block, where something is timed on the same cores. Waits for what is going on."""
+        with self._turn:
+            yield
 
     def finish(self, status: str, timeout: float = 60.0) -> bool:
         """Deliver all that is left, end every run, and say whether that worked.
@@ -147,9 +156,10 @@ class Writer:
         """Take one step; returns whether something is left undone, with the reason in `last_error`."""
         self._refused = False
         try:
-            if self._mirror is None:
-                self._mirror = self._open()
-            step(self._mirror)
+            with self._turn:
+                if self._mirror is None:
+                    self._mirror = self._open()
+                step(self._mirror)
             self.last_error = "; ".join(self._mirror.problems) or None
             self._refused = self.last_error is not None
         except Exception as error:  # noqa: BLE001 - whatever a store's driver raises is recorded and tried again
@@ -191,7 +201,7 @@ def _is_complete(sweep: SweepDirectory, mark: Mark, manifest: dict[str, Any], tr
         if not directory.result.exists() or run is None or not run.artifacts:
             return False
         result = Result.read(directory.result)
-        if run.ended != result.ended:
+        if run.ended != result.ended or not _has_cost(sweep, name, result, run):
             return False
         wanted = tracking.get("checkpoints") == "all" and (result.kind, result.status) == ("trial", "DONE")
         if wanted and run.published is None:
@@ -199,6 +209,14 @@ def _is_complete(sweep: SweepDirectory, mark: Mark, manifest: dict[str, Any], tr
     if mark.parent_status == "RUNNING" or mark.parent_content != parent_content(sweep):
         return False
     return _is_published(sweep, mark, tracking)
+
+
+def _has_cost(sweep: SweepDirectory, name: str, result: Result, run: RunMark) -> bool:
+    """Whether a run has got what predicting costs, as far as that is measured."""
+    path = inference.cost_file(sweep, name, result.kind)
+    if result.status != "DONE" or path is None or not path.exists():
+        return True
+    return run.measured == InferenceCost.read(path).measured
 
 
 def _is_published(sweep: SweepDirectory, mark: Mark, tracking: dict[str, Any]) -> bool:

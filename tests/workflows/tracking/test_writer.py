@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -18,6 +16,7 @@ import pytest
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from tests import recorded
+from tests.mlflow_server import Server
 from tests.tiny import tiny_tokenizer
 from trainables.directory import SweepDirectory
 from trainables.errors import BadInput
@@ -28,7 +27,6 @@ from workflows.tracking.writer import Writer, check_uri, default_uri, ui_command
 
 FIRST, SECOND = recorded.TRIALS
 HOSTILE = ("C#", "50%", "😀", "x" * 300, "../../x", "a\nb", "$\\frac{1}{2}$", "n/a | <b>", "")
-STARTUP_SECONDS = 120
 
 
 @pytest.fixture
@@ -43,49 +41,6 @@ def storage(tmp_path: Path, migrated: Path) -> Path:
 @pytest.fixture
 def sweep(storage: Path) -> SweepDirectory:
     return recorded.begin(storage / "demo")
-
-
-class Server:
-    """One `mlflow server` process on a port of its own, over a store that exists."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start the process, unless it runs."""
-        if self.process:
-            return
-        options = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1", "--serve-artifacts"]
-        store = ["--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"]
-        artifacts = ["--artifacts-destination", str(self.folder / "artifacts")]
-        command = [sys.executable, "-m", "mlflow", "server", *options, *store, *artifacts]
-        environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with (self.folder / "server.log").open("wb") as log:
-            self.process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, start_new_session=True, cwd=self.folder
-            )
-
-    def wait(self) -> None:
-        deadline = time.monotonic() + STARTUP_SECONDS
-        while time.monotonic() < deadline:
-            try:
-                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
-                connection.request("GET", "/health")
-                if connection.getresponse().status == 200:
-                    return
-            except OSError:
-                time.sleep(0.2)
-        raise TimeoutError((self.folder / "server.log").read_text())
-
-    def stop(self) -> None:
-        if self.process:
-            os.killpg(self.process.pid, 15)
-            self.process.wait(30)
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +163,9 @@ def test_artifacts_lie_in_the_storage_folder(sweep: SweepDirectory, tmp_path: Pa
         "confusion/test.png",
         "confusion/validation.json",
         "confusion/validation.png",
+        "errors/accuracy_by_length.json",
+        "errors/accuracy_by_share_cut.json",
+        "errors/worst_texts.json",
         "plots/learning_rate.png",
         "report/test.json",
         "report/validation.json",
@@ -217,6 +175,63 @@ def test_artifacts_lie_in_the_storage_folder(sweep: SweepDirectory, tmp_path: Pa
     assert list((sweep.root.parent / "mlartifacts" / "demo").rglob("confusion/test.png"))
     matrix = json.loads(artifact(mirrored, runs(mirrored)[FIRST], "confusion/test.json", tmp_path / "out"))
     assert matrix == {"labels": list(recorded.LABELS), "matrix": [[2, 0], [0, 2]]}
+
+
+def test_the_worst_texts_are_a_table_that_mlflow_loads_and_a_replay_does_not_double_it(
+    sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pandas as pd
+
+    recorded.finish(sweep)
+    data = sweep.cache.data("f" * 64)
+    data.mkdir(parents=True)
+    texts = [f"text {row} <b> " + "long " * 100 for row in range(4)]
+    pd.DataFrame({"row": range(4), "text": texts, "text_pair": None}).to_parquet(data / "test.parquet")
+    for _ in range(2):
+        sweep.tracking.unlink(missing_ok=True)
+        mirrored = mirror(sweep)
+        deliver(mirrored)
+    run = runs(mirrored)[FIRST]
+    # load_table asks the process's own store, whatever its client was given.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mirrored.uri)
+    found = mirrored.client.load_table(run.info.experiment_id, "errors/worst_texts.json", [run.info.run_id])
+    assert found["row"].tolist() == [0, 1, 2, 3]
+    assert found["label"].tolist() == found["predicted"].tolist() == ["negative", "positive"] * 2
+    assert found["tokens_cut"].tolist() == [0, 1, 0, 1]
+    assert found["text"].tolist() == [f"{text[:200]}…" for text in texts]
+
+
+def test_what_predicting_costs_reaches_the_runs_that_it_was_measured_for(sweep: SweepDirectory) -> None:
+    recorded.finish(sweep)
+    mirrored = mirror(sweep)
+    deliver(mirrored)
+    assert Writer.is_complete(sweep, mirrored.uri)
+    for graph_id in (recorded.graph_id(sweep), "majority"):
+        recorded.cost(sweep, graph_id, latency_p50_ms=12.5)
+    assert not Writer.is_complete(sweep, mirrored.uri), "what was measured later must still be delivered"
+    for _ in range(2):
+        deliver(mirrored)
+    assert Writer.is_complete(sweep, mirrored.uri)
+    for name in (FIRST, SECOND, "majority"):
+        history = mirrored.client.get_metric_history(runs(mirrored)[name].info.run_id, "inference/latency_p50_ms")
+        assert [(metric.value, metric.timestamp) for metric in history] == [(12.5, recorded.START + 90_000)]
+
+
+def test_a_report_is_an_artifact_of_the_parent_run_and_follows_its_changes(
+    sweep: SweepDirectory, tmp_path: Path
+) -> None:
+    recorded.finish(sweep)
+    mirrored = mirror(sweep)
+    deliver(mirrored)
+    for content in ("<p>one</p>", "<p>two</p>"):
+        sweep.figures.mkdir(exist_ok=True)
+        (sweep.figures / "curve.png").write_bytes(b"png")
+        sweep.report.write_text(content)
+        assert not Writer.is_complete(sweep, mirrored.uri)
+        deliver(mirrored)
+        parent = runs(mirrored)["sweep"]
+        assert artifact(mirrored, parent, "report/report.html", tmp_path / content[3:6]) == content
+    assert "report/figures/curve.png" in everything(mirrored)["sweep"]["artifacts"]
 
 
 def test_runs_name_the_data_by_its_fingerprint_once_per_split(sweep: SweepDirectory) -> None:

@@ -1,0 +1,31 @@
+"""Trials that a scheduler stopped or whose workers were lost, recorded by the driver."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.recorded import TRIALS, begin, epoch
+from trainables.records import EpochRecord, Result
+from workflows.endings import record_lost, record_stopped
+
+
+def test_a_stopped_trial_has_its_best_validation_scores_so_far_and_no_test(tmp_path: Path) -> None:
+    sweep = begin(tmp_path / "sweep")
+    for number, accuracy in enumerate((0.4, 0.8, 0.8, 0.6), start=1):
+        epoch(sweep, TRIALS[0], number, accuracy=accuracy)
+    directory = sweep.trial(TRIALS[0])
+    result = record_stopped(directory)
+    assert Result.read(directory.result) == result
+    assert (result.status, result.reason, result.epoch, result.step) == ("STOPPED", None, 2, 6)
+    assert result.metrics == {"validation/accuracy": 0.8, "validation/loss": 0.7, "validation/f1_macro": 0.4}
+    assert result.evaluations == {}
+    assert result.started == EpochRecord.read(directory.epoch(1)).timestamp - 1000
+    assert result.ended > result.started
+
+
+def test_a_lost_trial_has_failed_for_want_of_a_worker(tmp_path: Path) -> None:
+    directory = begin(tmp_path / "sweep").trial(TRIALS[0])
+    record_lost(directory)
+    result = Result.read(directory.result)
+    assert (result.status, result.reason, result.trial_id) == ("FAILED", "infra", TRIALS[0])
+    assert "driver.log" in (result.message or "")

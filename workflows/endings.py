@@ -1,0 +1,56 @@
+"""How trials end that cannot say so themselves: stopped by a scheduler, or lost with their workers."""
+
+from __future__ import annotations
+
+import time
+
+from trainables.arguments import TrialSpec, better
+from trainables.directory import TrialDirectory
+from trainables.files import read_json
+from trainables.records import EpochRecord, Result
+
+
+def record_stopped(directory: TrialDirectory) -> Result:
+    """Record a trial that a scheduler has stopped after an epoch: STOPPED, with its best validation scores so far.
+
+    Its worker has ended where it last reported, so the epochs that it recorded are all there is.
+    """
+    spec = TrialSpec.model_validate(read_json(directory.spec)["spec"])
+    metric = spec.training.metric_for_best_model
+    records = [EpochRecord.read(path) for path in directory.epochs()]
+    best = records[0]
+    for record in records[1:]:
+        if better(metric, record.metrics[f"validation/{metric}"], than=best.metrics[f"validation/{metric}"]):
+            best = record
+    result = Result(
+        kind="trial",
+        trial_id=spec.trial_id,
+        status="STOPPED",
+        epoch=best.epoch,
+        step=best.step,
+        metrics={key: value for key, value in best.metrics.items() if key.startswith("validation/")},
+        train_seconds=sum(record.train_seconds or 0.0 for record in records),
+        started=records[0].timestamp - round(records[0].seconds * 1000),
+        ended=_now(),
+    )
+    result.write(directory.result)
+    return result
+
+
+def record_lost(directory: TrialDirectory) -> Result:
+    """Record a trial whose worker was lost again and again."""
+    result = Result(
+        kind="trial",
+        trial_id=directory.root.name,
+        status="FAILED",
+        reason="infra",
+        message="its worker was lost again and again; what Ray said of it is in driver.log",
+        started=_now(),
+        ended=_now(),
+    )
+    result.write(directory.result)
+    return result
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

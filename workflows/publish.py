@@ -1,0 +1,73 @@
+"""Once the last trial has ended: measure what predicting costs, check the champion and hand it to MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from trainables.directory import SweepDirectory
+from trainables.errors import FleetuneError
+from trainables.records import Result
+from workflows import cluster, inference
+from workflows.cluster import Request
+from workflows.export import export_trial
+from workflows.leaderboard import Leaderboard
+from workflows.prepare import Prepared, phase
+from workflows.tracking.mark import Mark
+from workflows.tracking.writer import Writer
+
+
+def waiting_graphs(sweep: SweepDirectory, results: Mapping[str, Result]) -> list[inference.Graph]:
+    """The inference graphs of finished trials and baselines that have not been measured."""
+    done = {name: result.kind for name, result in results.items() if result.status == "DONE"}
+    trials, baselines = ([name for name in done if done[name] == kind] for kind in ("trial", "baseline"))
+    return inference.unmeasured(sweep, inference.graphs(sweep, trials, baselines))
+
+
+def measure(
+    prepared: Prepared, results: Mapping[str, Result], request: Request, writer: Writer, console: Console
+) -> None:
+    """Measure every graph that waits, one at a time, on a worker like those of the trials, with nothing beside it.
+
+    One that cannot be measured is named and left out; the same command again tries it again.
+    """
+    for graph in waiting_graphs(prepared.sweep, results):
+        which = graph.model if graph.merged else f"{graph.model} with its adapters apart"
+        try:
+            with phase(console, f"measuring inference: {which}"), writer.paused():
+                cost = cluster.run_on_worker(
+                    inference.measure, request, graph, prepared.data.directory, prepared.config.resources.cpus_per_trial
+                )
+        except FleetuneError as error:
+            console.print(f"inference of {escape(which)} was not measured: {escape(str(error))}", soft_wrap=True)
+        else:
+            cost.write(prepared.sweep.inference_cost(graph.graph_id))
+
+
+def publish(prepared: Prepared, ranked: Leaderboard, request: Request, writer: Writer, exports: Path) -> None:
+    """Hand the checkpoints that MLflow is to have to the writer, exported and checked on a worker.
+
+    Nothing is exported twice: a champion that MLflow has already is left as it is.
+    """
+    tracking = prepared.config.tracking
+    done = [row["trial_id"] for row in ranked.rows if row["kind"] == "trial" and row["status"] == "DONE"]
+    wanted = {"none": [], "champion": done[:1], "all": done}[tracking.checkpoints]
+    if tracking.register_as and ranked.champion and ranked.champion not in wanted:
+        wanted.append(ranked.champion)
+    for trial_id in wanted:
+        name = tracking.register_as if trial_id == ranked.champion else None
+        if _is_published(prepared, trial_id, name):
+            continue
+        cluster.run_on_worker(export_trial, request, prepared.sweep, trial_id, exports / trial_id)
+        writer.publish(trial_id, exports / trial_id, name)
+
+
+def _is_published(prepared: Prepared, trial_id: str, name: str | None) -> bool:
+    mark = Mark.read(prepared.sweep, prepared.tracking_uri, prepared.experiment)
+    run = mark.runs.get(trial_id)
+    if run is None or run.published is None:
+        return False
+    return name is None or mark.registered == [name, trial_id, run.published]

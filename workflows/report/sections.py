@@ -1,0 +1,25 @@
+"""The sections of the report, in their order: a new one is one function and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from workflows.report import closing, costs, lora, overview, scores, training
+from workflows.report.content import Content
+from workflows.report.page import Section
+
+# A section that has nothing to show in a sweep is None.
+SECTIONS: tuple[Callable[[Content], Section | None], ...] = (
+    overview.data,
+    overview.board,
+    training.learning_curves,
+    training.schedules,
+    scores.confusion,
+    scores.per_class,
+    costs.policies,
+    costs.inference,
+    lora.lora,
+    scores.errors,
+    closing.unfinished,
+    closing.reproduce,
+)

@@ -1,0 +1,156 @@
+"""From planned trials to results: folders laid out, groups dispatched, what was lost recorded.
+
+A search that draws its points while the sweep runs is fed from here: each point is laid out and written to the
+manifest before a worker gets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from trainables.arguments import Precision, TrialSpec
+from trainables.files import write_json
+from trainables.records import Result
+from workflows import manifest, plan, space
+from workflows.cluster import Request
+from workflows.config import seconds
+from workflows.dispatch import Halving, Source, dispatch
+from workflows.endings import record_lost
+from workflows.plan import PlannedTrial
+from workflows.prepare import Prepared
+from workflows.progress import Board
+from workflows.search import ALGORITHMS, Drawn, Listed
+from workflows.tracking.writer import Writer
+
+# What would fail again is kept; these may go well the next time.
+_WORTH_ANOTHER_TRY = ("infra", "host-oom", "timeout")
+
+
+def results(prepared: Prepared, planned: Sequence[PlannedTrial]) -> dict[str, Result]:
+    """What is finished: by trial id, and by name for baselines."""
+    directories = {trial.trial_id: prepared.sweep.trial(trial.trial_id) for trial in planned}
+    directories |= {name: prepared.sweep.baseline(name) for name in prepared.config.baselines}
+    return {name: Result.read(directory.result) for name, directory in directories.items() if directory.result.exists()}
+
+
+def is_final(result: Result) -> bool:
+    """Whether a result stays: what failed for want of a worker, of memory on it, or of time is tried again."""
+    return result.status != "FAILED" or result.reason not in _WORTH_ANOTHER_TRY
+
+
+def all_drawn(prepared: Prepared, precision: Precision) -> bool:
+    """Whether the search has no more points to draw than those that are planned."""
+    draws = ALGORITHMS[prepared.config.search.algorithm].draws
+    return not draws or Drawn(prepared.planner(precision), prepared.sweep).is_complete()
+
+
+def lay_out(prepared: Prepared, trial: PlannedTrial, precision: Precision) -> None:
+    """Write what a worker needs to run a trial, and clear a result that is worth another try."""
+    directory = prepared.sweep.trial(trial.trial_id)
+    if directory.result.exists() and not is_final(Result.read(directory.result)):
+        directory.result.unlink()
+    spec = TrialSpec(
+        trial_id=trial.trial_id,
+        point_id=trial.point_id,
+        seed=trial.seed,
+        model=trial.model,
+        freeze=trial.freeze,
+        training=trial.training,
+        labels=prepared.data.labels,
+        precision=precision,
+        data=str(prepared.data.directory),
+        data_fingerprint=prepared.data.fingerprint,
+        cache=str(prepared.sweep.cache.root),
+        directory=str(directory.root),
+        num_threads=prepared.config.resources.cpus_per_trial,
+    )
+    shown = {"name": trial.name, "axes": trial.axes, "drawn": trial.drawn}
+    write_json(directory.spec, {"spec": spec.model_dump(mode="json"), **shown})
+
+
+def run(
+    prepared: Prepared,
+    planned: Sequence[PlannedTrial],
+    precision: Precision,
+    request: Request,
+    slots: int,
+    writer: Writer,
+    console: Console,
+) -> list[PlannedTrial]:
+    """Dispatch what is not finished, and record what was lost with its workers; returns all trials of the sweep.
+
+    Those that are `planned` go longest first; those that a search draws on the way are laid out as they come.
+    """
+    config, sweep = prepared.config, prepared.sweep
+    every, known = list(planned), results(prepared, planned)
+    finished = {trial.trial_id: known[trial.trial_id] for trial in planned if trial.trial_id in known}
+    expected = _expected(prepared, planned, precision)
+    at_once = min(slots, expected - len(finished))
+    console.print(f"{expected - len(finished)} of {expected} trials to run, {at_once} at a time, each on {request}")
+    with Board(planned, config.training.metric_for_best_model, console, finished, expected) as board:
+
+        def on_drawn(trials: list[PlannedTrial]) -> None:
+            for trial in trials:
+                lay_out(prepared, trial, precision)
+            every.extend(trials)
+            manifest.write_trials(sweep, every)
+            board.add(trials)
+
+        def on_report(report: dict[str, Any]) -> None:
+            board.on_report(report)
+            if "metrics" in report:
+                writer.notify()
+
+        lost = dispatch(
+            _source(prepared, precision, [trial for trial in planned if trial.trial_id not in finished], on_drawn),
+            request,
+            slots,
+            trial_timeout=seconds(config.resources.trial_timeout),
+            on_report=on_report,
+            log=sweep.driver_log,
+            halving=_halving(prepared, finished) if config.search.scheduler == "asha" else None,
+        )
+        for directory in lost:
+            record_lost(directory)
+        # Whoever lost its process could not tell the driver how it ended.
+        for trial_id in board.unfinished():
+            on_report({"trial": trial_id, **Result.read(sweep.trial(trial_id).result).outcome()})
+        points = len({trial.point_id for trial in every})
+        if not lost and points < (config.search.num_trials or 0):
+            console.print(f"the space holds {points} points; search.num_trials asks for {config.search.num_trials}")
+    return every
+
+
+def _expected(prepared: Prepared, planned: Sequence[PlannedTrial], precision: Precision) -> int:
+    """How many trials there will be, if the space holds as many points as the search may draw."""
+    search = prepared.config.search
+    if search.num_trials is None or all_drawn(prepared, precision):
+        return len(planned)
+    return search.num_trials * len(dict.fromkeys(search.seeds))
+
+
+def _source(
+    prepared: Prepared,
+    precision: Precision,
+    waiting: Sequence[PlannedTrial],
+    on_drawn: Callable[[list[PlannedTrial]], None],
+) -> Source:
+    """Where the groups to dispatch come from: here each trial is a group of its own."""
+    if ALGORITHMS[prepared.config.search.algorithm].draws:
+        return Drawn(prepared.planner(precision), prepared.sweep, on_drawn)
+    longest_first = sorted(waiting, key=plan.work, reverse=True)
+    return Listed([[prepared.sweep.trial(trial.trial_id)] for trial in longest_first])
+
+
+def _halving(prepared: Prepared, finished: Iterable[str]) -> Halving:
+    search, training = prepared.config.search, prepared.config.training
+    return Halving(
+        metric=training.metric_for_best_model,
+        grace_period=search.grace_period,
+        reduction_factor=search.reduction_factor,
+        max_epochs=space.largest(space.parse(search), "num_train_epochs", training.num_train_epochs),
+        tried=[prepared.sweep.trial(trial_id) for trial_id in finished],
+    )

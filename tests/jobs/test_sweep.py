@@ -61,6 +61,29 @@ def test_a_sweep_ends_with_exit_0_and_a_leaderboard_of_trials_and_baselines(
     assert str(workplace.folder / "runs" / "tiny" / "leaderboard.json") in finished.stdout.replace("\n", "")
 
 
+def test_the_end_of_a_sweep_says_what_was_gained_over_tfidf_and_at_which_cost(
+    workplace: Workplace, finished: subprocess.CompletedProcess[str]
+) -> None:
+    board = workplace.leaderboard()
+    rows = {row["trial_id"]: row for row in board["rows"]}
+    gain = rows[board["champion"]]["test/accuracy"] - rows["tfidf"]["test/accuracy"]
+    assert f"Against TF-IDF: accuracy {gain:+.4f}".replace("-", "−") in finished.stdout
+    assert "the training time" in finished.stdout
+    assert "the time per text" in finished.stdout
+    for row in board["rows"]:
+        assert 0 < row["latency_p50_ms"] <= row["latency_p95_ms"]
+        assert row["throughput"] > 0
+        assert row["checkpoint_bytes"] > 0
+    assert all(row["peak_memory_bytes"] > 1e8 for row in board["rows"] if row["kind"] == "trial")
+    same = {row["latency_p50_ms"] for row in board["rows"] if row["model"] == "./bert"}
+    assert len(same) == 1, "trials that differ in their weights alone share what was measured"
+    report = (workplace.folder / "runs" / "tiny" / "report.html").read_text()
+    assert "Against TF-IDF" in report
+    again = workplace.fleetune("report", "runs/tiny")
+    assert again.stdout.strip().endswith("runs/tiny/report.html")
+    assert (workplace.folder / "runs" / "tiny" / "report.html").read_text() == report
+
+
 def test_mlflow_has_one_parent_and_a_child_per_trial_and_baseline_and_none_is_running(
     workplace: Workplace, finished: subprocess.CompletedProcess[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from trainables.records import Evaluation
@@ -21,6 +22,8 @@ _DRAWN_CLASSES = 40
 _BESIDE_EACH_OTHER = 8
 _OPEN_CLASSES = 40
 _BINS = "Lengths are in the champion's tokens, before cutting; behind each interval stands its number of texts."
+_OTHERS = "Their texts with the highest loss; MLflow has the same tables for every trial, under errors/."
+_OTHER_TRIALS = 30
 _PER_CLASS = ("precision", "recall", "f1")
 
 
@@ -55,7 +58,7 @@ def per_class(content: Content) -> Section | None:
 
 
 def errors(content: Content) -> Section | None:
-    """The champion's worst texts, the classes it confuses, and accuracy by length and by share cut off."""
+    """The champion's worst texts, the classes it confuses, accuracy by length and by share cut; others' worst texts."""
     champion = content.champion
     predicted = champion.predictions() if champion else None
     if champion is None or predicted is None:
@@ -67,6 +70,9 @@ def errors(content: Content) -> Section | None:
     plots = list(_bins(content, predicted))
     if plots:
         blocks += [Paragraph(_BINS, "Length and cutting"), Figures(plots)]
+    others = list(_worst_of_others(content, champion))
+    if others:
+        blocks += [Paragraph(_OTHERS, "The other trials and TF-IDF"), *others]
     lead = f"{content.label(champion)} is wrong on {wrong:,} of {len(predicted):,} test texts."
     return Section("errors", "Errors", lead, blocks)
 
@@ -136,12 +142,11 @@ def _better_in(content: Content, best: dict[str, Any], known: dict[str, Any], be
     return f" It is above that of {beside} in {ahead} of {len(content.labels)} classes."
 
 
-def _worst_table(content: Content, champion: Run, predicted: pd.DataFrame) -> Table:
-    asked, folder = content.errors, data_folder(champion)
+def _worst_table(content: Content, run: Run, predicted: pd.DataFrame, champion: Run | None = None) -> Table:
+    """A run's texts with the highest loss; a baseline has no prepared data of its own, so the champion's is read."""
+    asked, folder = content.errors, data_folder(champion or run)
     include = asked.include_text if folder else "none"
-    found = error_analysis.worst_texts(
-        predicted, folder or champion.directory.root, content.labels, asked.count, include
-    )
+    found = error_analysis.worst_texts(predicted, folder or run.directory.root, content.labels, asked.count, include)
     text = [Column("text", numeric=False, wide=True)] if include != "none" else []
     columns = [Column("row"), Column("true", numeric=False), Column("predicted", numeric=False), *text]
     columns += map(Column, ("probability", "of the\ntrue class", "loss", "tokens", "cut\noff"))
@@ -149,6 +154,16 @@ def _worst_table(content: Content, champion: Run, predicted: pd.DataFrame) -> Ta
     note = gone if asked.include_text != "none" else "Texts are not shown (errors.include_text: none)."
     rows = [Row(_worst_cells(worst, include != "none")) for worst in found]
     return Table("Test texts with the highest loss", columns, rows, note=note)
+
+
+def _worst_of_others(content: Content, champion: Run) -> Iterable[Table]:
+    """The worst texts of the best trials beside the champion, and of the baseline that errors are held against."""
+    others = [run for run in content.done if run is not champion][:_OTHER_TRIALS]
+    for run in filter(None, (content.reference, *others)):
+        predicted = run.predictions()
+        if predicted is not None:
+            name = content.label(run) if run.row["kind"] == "trial" else shown(run.run_id)
+            yield replace(_worst_table(content, run, predicted, champion), caption=name, folded=True, note="")
 
 
 def _worst_cells(worst: WorstText, with_text: bool) -> list[str]:

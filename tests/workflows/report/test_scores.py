@@ -65,6 +65,17 @@ def test_the_worst_texts_are_those_with_the_highest_loss(sweep: SweepDirectory, 
     assert [row["cut\noff"] for row in rows] == [str(cut) for cut in worst["tokens_cut"]]
 
 
+def test_the_worst_texts_of_every_other_trial_and_of_tfidf_are_there_too(sweep: SweepDirectory) -> None:
+    found = content.read(sweep)
+    others = {found.label(run): run.directory for run in found.done if run is not found.champion}
+    assert len(others) > 1
+    for name, directory in ({"TF-IDF": sweep.baseline("tfidf")} | others).items():
+        worst = predictions(directory).sort_values(["loss", "row"], ascending=[False, True]).head(20)
+        rows = Page(sweep.report).rows(name)
+        assert [int(row["row"]) for row in rows] == worst["row"].tolist()
+        assert [row["text"] for row in rows] == [f"a fine film number {row - 1000}" for row in worst["row"]]
+
+
 def test_accuracy_by_length_is_that_of_the_texts_of_each_bin(sweep: SweepDirectory, champion: pd.DataFrame) -> None:
     lengths = champion["tokens"] + champion["tokens_cut"]
     sides = {"champion": champion, "TF-IDF": predictions(sweep.baseline("tfidf"))}

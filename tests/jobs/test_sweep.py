@@ -67,7 +67,8 @@ def test_the_end_of_a_sweep_says_what_was_gained_over_tfidf_and_at_which_cost(
     board = workplace.leaderboard()
     rows = {row["trial_id"]: row for row in board["rows"]}
     gain = rows[board["champion"]]["test/accuracy"] - rows["tfidf"]["test/accuracy"]
-    assert f"Against TF-IDF: accuracy {gain:+.4f}".replace("-", "−") in finished.stdout
+    shown = f"{gain:+.4f}".replace("-", "−")
+    assert f"Against TF-IDF: accuracy {shown}" in finished.stdout
     assert "the training time" in finished.stdout
     assert "the time per text" in finished.stdout
     for row in board["rows"]:

@@ -312,7 +312,8 @@ def test_real_sets_are_understood(name: str, metric: str, tmp_path: Path) -> Non
 @settings(max_examples=300, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
 def test_any_text_is_read_back_from_yaml_as_it_was(text: str) -> None:
-    assert yaml_file.parse(f"a: {quoted(text)}\n{quoted(text)}: b").value == {"a": text, text: "b"}
+    assert yaml_file.parse(f"a: {quoted(text)}").value == {"a": text}
+    assert yaml_file.parse(f"{quoted(text)}: b").value == {text: "b"}
     assert yaml_file.parse(f"# {remark(text)}\na: [{quoted(text)}, {quoted(text)}]").value == {"a": [text, text]}
 
 

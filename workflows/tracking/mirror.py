@@ -12,7 +12,7 @@ import getpass
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,8 @@ class Mirror:
         self.client = store.open_client(uri)
         self.problems: list[str] = []
         self.sent = 0
+        # Asked before anything is drawn: whoever is being ended has time for states, not for figures.
+        self.in_a_hurry: Callable[[], bool] = lambda: False
         self._mark: Mark | None = None
         self._seen: dict[str, tuple[Any, ...]] = {}
         self._drawing_from = 0.0
@@ -93,8 +95,9 @@ class Mirror:
             for name, kind, directory in self._directories():
                 with self._noted(name):
                     self._deliver_child(mark, manifest, name, kind, directory, live)
-            with self._noted("sweep"):
-                self._deliver_parent(mark, manifest)
+            if not self.in_a_hurry():
+                with self._noted("sweep"):
+                    self._deliver_parent(mark, manifest)
 
     def close(self, status: str) -> None:
         """End every run: the parent as `status` (FINISHED, FAILED or KILLED), children without a result as KILLED."""
@@ -205,7 +208,7 @@ class Mirror:
         cost = inference.cost_file(self.sweep, name, kind)
         files = directory.epochs() + [path for path in (directory.result, cost) if path and path.exists()]
         seen = tuple((path.name, path.stat().st_mtime_ns) for path in files)
-        drawing = not live or time.monotonic() >= self._drawing_from
+        drawing = not self.in_a_hurry() and (not live or time.monotonic() >= self._drawing_from)
         known = mark.runs.get(name)
         nothing_to_draw = known is None or known.ended is None or known.artifacts or not drawing
         if not files or (self._seen.get(name) == seen and nothing_to_draw):

@@ -170,7 +170,9 @@ class Writer:
     def _open(self) -> Mirror:
         from workflows.tracking.mirror import Mirror
 
-        return Mirror(self._sweep, self._uri, self._experiment)
+        mirror = Mirror(self._sweep, self._uri, self._experiment)
+        mirror.in_a_hurry = self._finishing.is_set
+        return mirror
 
     def _deliver(self, mirror: Mirror) -> None:
         mirror.deliver(live=True)
@@ -178,8 +180,10 @@ class Writer:
 
     def _close(self, mirror: Mirror) -> None:
         """States come before figures and checkpoints: a driver that is being killed has seconds."""
-        mirror.deliver(live=True)
+        mirror.in_a_hurry = lambda: True
+        mirror.deliver()
         mirror.close(self._status)
+        mirror.in_a_hurry = lambda: False
         mirror.deliver()
         self._publish_all(mirror)
 

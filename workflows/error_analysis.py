@@ -33,12 +33,12 @@ class WorstText(Frozen):
     row: int
     label: str
     predicted: str
+    text: str | None
     probability: float
     probability_of_label: float
     loss: float
     tokens: int | None
     tokens_cut: int | None
-    text: str | None
 
 
 class ConfusedPair(Frozen):

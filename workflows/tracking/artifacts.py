@@ -17,6 +17,7 @@ from workflows.config import ErrorsConfig
 from workflows.tracking import content
 
 _LOG_LENGTH = 200_000
+_DIGITS = 4
 _SPLIT: Split = "test"
 
 
@@ -78,7 +79,12 @@ def as_table(rows: Sequence[Frozen]) -> dict[str, Any]:
     (`log_table` itself appends to a table that is there, so sending one twice would double its rows.)
     """
     values = [row.model_dump(mode="json") for row in rows]
-    return {"columns": list(values[0]), "data": [list(value.values()) for value in values]}
+    return {"columns": list(values[0]), "data": [[_short(item) for item in value.values()] for value in values]}
+
+
+def _short(value: Any) -> Any:
+    """A number as people read it in a table; the exact ones are in predictions.parquet."""
+    return round(value, _DIGITS) if isinstance(value, float) else value
 
 
 def write_sweep(folder: Path, sweep: SweepDirectory, manifest: dict[str, Any], board: dict[str, Any] | None) -> None:

@@ -21,6 +21,7 @@ from tests.tiny import tiny_tokenizer
 from trainables.directory import SweepDirectory
 from trainables.errors import BadInput
 from trainables.files import read_json, write_json
+from trainables.records import EpochRecord
 from workflows.tracking import registry
 from workflows.tracking.mirror import Mirror
 from workflows.tracking.writer import Writer, check_uri, default_uri, ui_command
@@ -199,6 +200,21 @@ def test_the_worst_texts_are_a_table_that_mlflow_loads_and_a_replay_does_not_dou
     assert found["label"].tolist() == found["predicted"].tolist() == ["negative", "positive"] * 2
     assert found["tokens_cut"].tolist() == [0, 1, 0, 1]
     assert found["text"].tolist() == [f"{text[:200]}…" for text in texts]
+
+
+def test_with_layerwise_decay_the_rate_of_every_block_is_a_series(sweep: SweepDirectory) -> None:
+    recorded.epoch(sweep, FIRST, 1)
+    path = sweep.trial(FIRST).epoch(1)
+    record = EpochRecord.read(path)
+    blocks = {"head": record.steps.learning_rate, "layer-0": [rate / 2 for rate in record.steps.learning_rate]}
+    steps = record.steps.model_copy(update={"block_learning_rates": blocks})
+    record.model_copy(update={"steps": steps}).write(path)
+    mirrored = mirror(sweep)
+    mirrored.deliver()
+    run_id = runs(mirrored)[FIRST].info.run_id
+    for block, rates in blocks.items():
+        history = mirrored.client.get_metric_history(run_id, f"train/learning_rate/{block}")
+        assert [(point.step, point.value) for point in history] == list(zip(record.steps.step, rates, strict=True))
 
 
 def test_what_predicting_costs_reaches_the_runs_that_it_was_measured_for(sweep: SweepDirectory) -> None:

@@ -81,6 +81,7 @@ class Mirror:
         self.in_a_hurry: Callable[[], bool] = lambda: False
         self._mark: Mark | None = None
         self._seen: dict[str, tuple[Any, ...]] = {}
+        self._cost_files: dict[str, Path] = {}
         self._drawing_from = 0.0
 
     def deliver(self, *, live: bool = False) -> None:
@@ -205,7 +206,7 @@ class Mirror:
         self, mark: Mark, manifest: dict[str, Any], name: str, kind: str, directory: TrialDirectory, live: bool
     ) -> None:
         """Send what is new of one trial or baseline. One without an epoch and without a result has no run yet."""
-        cost = inference.cost_file(self.sweep, name, kind)
+        cost = self._cost_file(name, kind)
         files = directory.epochs() + [path for path in (directory.result, cost) if path and path.exists()]
         seen = tuple((path.name, path.stat().st_mtime_ns) for path in files)
         drawing = not self.in_a_hurry() and (not live or time.monotonic() >= self._drawing_from)
@@ -229,6 +230,12 @@ class Mirror:
             run.measured = child.cost.measured
             self.sent += 1
         self._seen[name] = seen
+
+    def _cost_file(self, name: str, kind: str) -> Path | None:
+        """Where a child's inference cost will be. Its spec says so and does not change, so it is read once."""
+        if name not in self._cost_files and (found := inference.cost_file(self.sweep, name, kind)):
+            self._cost_files[name] = found
+        return self._cost_files.get(name)
 
     def _open_run(self, mark: Mark, manifest: dict[str, Any], child: Child) -> RunMark:
         """The run of a trial: found, created, or created anew where the trial began again from its start."""

@@ -186,7 +186,9 @@ def _from_config(directory: Path) -> Any:
     with models.quiet(), models.seeded(0, "load"):
         return AutoModelForSequenceClassification.from_config(
             config,
-            attn_implementation=models.find_family(config.model_type, directory / "config.json").attention,
+            attn_implementation=models.attention_implementation(
+                models.find_family(config.model_type, directory / "config.json")
+            ),
             dtype=torch.float32,
             trust_remote_code=False,
         )

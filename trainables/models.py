@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
+Pooling = Literal["first", "mean"]
+
 
 @dataclass(frozen=True)
 class Family:
@@ -29,11 +31,13 @@ class Family:
 
     A path that a variant lacks (ELECTRA without a projection) is skipped; `parts` refuses a model that holds a
     parameter outside all paths. What every layer reads (relative positions, projections) is part of the
-    embeddings; all that comes after the last layer is the head.
+    embeddings; all that comes after the last layer is the head. `encoder` is the module whose output is the last
+    hidden state. A family that is not `padding_free` adds a bias of its own to its attention.
     """
 
     model_type: str
     embeddings: tuple[str, ...]
+    encoder: str
     layers: str
     head: tuple[str, ...]
     modules_to_save: tuple[str, ...]
@@ -41,7 +45,6 @@ class Family:
     output: str = "classifier"
     shared_layers: bool = False
     padding_free: bool = True
-    attention: Literal["sdpa", "eager"] = "sdpa"
     positions_after_padding: bool = False
     layers_key: str = "num_hidden_layers"
     hidden_key: str = "hidden_size"
@@ -51,6 +54,7 @@ def _roberta(model_type: str) -> Family:
     return Family(
         model_type,
         embeddings=("roberta.embeddings",),
+        encoder="roberta.encoder",
         layers="roberta.encoder.layer",
         head=("classifier",),
         modules_to_save=("classifier",),
@@ -68,12 +72,12 @@ def _deberta(model_type: str, lora_target_modules: tuple[str, ...]) -> Family:
             "deberta.encoder.LayerNorm",
             "deberta.encoder.conv",
         ),
+        encoder="deberta.encoder",
         layers="deberta.encoder.layer",
         head=("pooler", "dropout", "classifier"),
         modules_to_save=("pooler", "classifier"),
         lora_target_modules=lora_target_modules,
         padding_free=False,
-        attention="eager",
     )
 
 
@@ -81,6 +85,7 @@ _ROWS = (
     Family(
         "bert",
         embeddings=("bert.embeddings",),
+        encoder="bert.encoder",
         layers="bert.encoder.layer",
         head=("bert.pooler", "dropout", "classifier"),
         modules_to_save=("pooler", "classifier"),
@@ -88,6 +93,7 @@ _ROWS = (
     Family(
         "distilbert",
         embeddings=("distilbert.embeddings",),
+        encoder="distilbert.transformer",
         layers="distilbert.transformer.layer",
         head=("pre_classifier", "dropout", "classifier"),
         modules_to_save=("pre_classifier", "classifier"),
@@ -101,6 +107,7 @@ _ROWS = (
     Family(
         "albert",
         embeddings=("albert.embeddings", "albert.encoder.embedding_hidden_mapping_in"),
+        encoder="albert.encoder",
         layers="albert.encoder.albert_layer_groups",
         head=("albert.pooler", "albert.pooler_activation", "dropout", "classifier"),
         modules_to_save=("pooler", "classifier"),
@@ -109,6 +116,7 @@ _ROWS = (
     Family(
         "electra",
         embeddings=("electra.embeddings", "electra.embeddings_project"),
+        encoder="electra.encoder",
         layers="electra.encoder.layer",
         head=("classifier",),
         modules_to_save=("classifier",),
@@ -117,13 +125,13 @@ _ROWS = (
     Family(
         "mpnet",
         embeddings=("mpnet.embeddings", "mpnet.encoder.relative_attention_bias"),
+        encoder="mpnet.encoder",
         layers="mpnet.encoder.layer",
         head=("classifier",),
         modules_to_save=("classifier",),
         lora_target_modules=("attn.q", "attn.v"),
         output="classifier.out_proj",
         padding_free=False,
-        attention="eager",
         positions_after_padding=True,
     ),
     _deberta("deberta", ("in_proj",)),
@@ -131,6 +139,7 @@ _ROWS = (
     Family(
         "modernbert",
         embeddings=("model.embeddings",),
+        encoder="model",
         layers="model.layers",
         head=("model.final_norm", "head", "drop", "classifier"),
         modules_to_save=("final_norm", "head", "classifier"),
@@ -272,9 +281,39 @@ def loading_arguments(family: Family) -> dict[str, Any]:
         "use_safetensors": True,
         "trust_remote_code": False,
         "local_files_only": True,
-        "attn_implementation": family.attention,
+        "attn_implementation": attention_implementation(family),
         "dtype": torch.float32,
     }
+
+
+def attention_implementation(family: Family) -> str:
+    """What transformers is to call for attention: ours, or the model's own where it adds a bias (slow, but right)."""
+    from trainables import attention
+
+    return attention.register() if family.padding_free else "eager"
+
+
+def is_padding_free(model: nn.Module) -> bool:
+    """Whether a model takes texts end to end in one row."""
+    return FAMILIES[unwrapped(model).config.model_type].padding_free
+
+
+def encoder(model: nn.Module) -> nn.Module:
+    """The module whose output holds the last hidden state, which the head reads."""
+    base = unwrapped(model)
+    return base.get_submodule(FAMILIES[base.config.model_type].encoder)
+
+
+def pooling(model: nn.Module) -> Pooling:
+    """What the head reads of a text: its first token, or the mean over its tokens (a choice that ModernBERT has)."""
+    found: Pooling = "mean" if getattr(unwrapped(model).config, "classifier_pooling", "cls") == "mean" else "first"
+    return found
+
+
+def first_position(model: nn.Module) -> int:
+    """The position id of a text's first token: RoBERTa counts from the padding index + 1."""
+    config = unwrapped(model).config
+    return config.pad_token_id + 1 if FAMILIES[config.model_type].positions_after_padding else 0
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ Batch order and dropout come from the trial's seed alone (head and adapters do t
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainables import freeze, models
+from trainables import forward, freeze, models
 from trainables.arguments import Precision, TrainingArguments
 from trainables.errors import TrialFailure
 from trainables.records import StepSeries
@@ -152,10 +153,10 @@ def _accumulate(model: nn.Module, split: TokenSplit, batches: list[np.ndarray], 
     device = next(model.parameters()).device
     texts = sum(map(len, batches))
     total = torch.zeros((), device=device)
-    for indices in batches:
+    for indices in itertools.chain.from_iterable(forward.passes(model, split, batch) for batch in batches):
         labels = torch.from_numpy(split.labels[indices]).to(device)
         with autocast(device, precision):
-            logits = model(**_to(split.batch(indices), device)).logits
+            logits = forward.logits(model, split, indices)
         loss = nn.functional.cross_entropy(logits.float(), labels, reduction="sum") / texts
         loss.backward()
         total += loss.detach()
@@ -167,20 +168,22 @@ def predict_logits(
 ) -> np.ndarray:
     """Logits of every text, float32, shape (texts, classes), in the split's order.
 
-    Texts are taken in order of length, so that a batch holds little padding.
+    Texts are taken in order of length: those that are equally long run together.
     """
     model.eval()
     device = next(model.parameters()).device
-    order = np.argsort(split.lengths, kind="stable")
-    parts = []
+    ordered = np.argsort(split.lengths, kind="stable")
+    batches = (ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size))
+    parts, taken = [], []
     with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
+        for indices in itertools.chain.from_iterable(forward.passes(model, split, batch) for batch in batches):
             with autocast(device, precision):
-                parts.append(model(**_to(split.batch(order[start : start + batch_size]), device)).logits.float())
-            on_step(start)
+                parts.append(forward.logits(model, split, indices).float())
+            taken.append(indices)
+            on_step(len(taken))
     logits = torch.cat(parts).cpu().numpy()
     result = np.empty_like(logits)
-    result[order] = logits
+    result[np.concatenate(taken)] = logits
     return result
 
 
@@ -189,10 +192,6 @@ def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
     """bf16 products with fp32 master weights (Micikevicius et al. 2018), or nothing for fp32."""
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         yield
-
-
-def _to(inputs: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
-    return {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
 
 
 def _refuse_non_finite(losses: list[float], rates: list[float], first: int) -> None:

@@ -97,14 +97,16 @@ def _attend_run(
 ) -> torch.Tensor:
     """Attention within each text of a run; returns (tokens of the run, heads, head size)."""
     start, count, length = run
-    stacked = [
+    run_query, run_key, run_value = (
         whole[0, :, start : start + count * length].unflatten(1, (count, length)).transpose(0, 1)
         for whole in (query, key, value)
-    ]
+    )
     mask = None
     if sliding_window is not None and length > sliding_window:
         mask = texts.window(sliding_window)[:length, :length]
-    attended = scaled_dot_product_attention(*stacked, attn_mask=mask, dropout_p=dropout, scale=scaling)
+    attended = scaled_dot_product_attention(
+        run_query, run_key, run_value, attn_mask=mask, dropout_p=dropout, scale=scaling
+    )
     return attended.transpose(1, 2).flatten(0, 1)
 
 
@@ -120,11 +122,21 @@ def _attend_varlen(
     from torch.nn.attention.varlen import varlen_attn
 
     side = -1 if sliding_window is None else sliding_window - 1
-    rows = [whole[0].transpose(0, 1).contiguous() for whole in (query, key, value)]
-    attended = varlen_attn(
-        *rows, texts.boundaries, texts.boundaries, texts.longest, texts.longest, scale=scaling, window_size=(side, side)
+    ends = texts.boundaries
+    row_query, row_key, row_value = (whole[0].transpose(0, 1).contiguous() for whole in (query, key, value))
+    attended: Any = varlen_attn(
+        row_query,
+        row_key,
+        row_value,
+        ends,
+        ends,
+        texts.longest,
+        texts.longest,
+        scale=scaling,
+        window_size=(side, side),
     )
-    return attended.unsqueeze(0)
+    row: torch.Tensor = attended.unsqueeze(0)
+    return row
 
 
 def _mask(*args: Any, attention_mask: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor | None:

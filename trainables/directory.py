@@ -3,10 +3,12 @@
 <storage>/<name>/manifest.json …   SweepDirectory
 <storage>/<name>/trials/<id>/ …    TrialDirectory
 <storage>/cache/<kind>/<sha256>/   CacheDirectory: prepared data and tokens, shared by all sweeps of a storage
+$FLEETUNE_CACHE/prefixes/<sha256>/ NodeCache: what frozen layers gave, on the disk of each node
 """
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +71,28 @@ class CacheDirectory:
     def tokens(self, key: str) -> Path:
         """Ragged token ids of each split for one (data, tokenizer, max_length)."""
         return self.root / "tokens" / key
+
+
+@dataclass(frozen=True)
+class NodeCache:
+    """Folders on this machine's own disk that any sweep may use again; FLEETUNE_CACHE says where."""
+
+    root: Path
+
+    @classmethod
+    def here(cls) -> NodeCache:
+        """In FLEETUNE_CACHE, else in the user's cache folder."""
+        from platformdirs import user_cache_path
+
+        return cls(Path(os.environ.get("FLEETUNE_CACHE") or user_cache_path("fleetune")))
+
+    @property
+    def prefixes(self) -> Path:
+        return self.root / "prefixes"
+
+    def prefix(self, key: str) -> Path:
+        """What frozen blocks gave for one split."""
+        return self.prefixes / key
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,24 @@
 """One forward pass over some texts of a split: without padding where the family allows it, else with little of it.
 
-`passes` cuts a batch into what is run at once, `logits` runs it. The gradient of a batch does not depend on the cut.
+`passes` cuts a batch into what is run at once, `logits` runs it; the gradient of a batch does not depend on the cut.
+A split that holds the hidden states of a frozen prefix is run from there on; `hidden_states` is what makes them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 from trainables import models
 from trainables.attention import Texts
-from trainables.tokens import TokenSplit
+from trainables.tokens import HiddenStates, TokenSplit
 
 # Tokens of one pass on a CPU: with twice as many, activations leave its caches (MiniLM: 10 % slower).
 _TOKENS_ON_CPU = 2048
@@ -29,6 +32,9 @@ def passes(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> Iterator
     Without padding only the size of a pass matters, and a GPU takes the whole batch at once. With padding the cut is
     the cheapest one, weighing padding against the number of passes.
     """
+    if split.hidden and split.hidden.first_only:
+        yield indices
+        return
     ordered = indices[np.argsort(split.lengths[indices], kind="stable")]
     lengths = split.lengths[ordered]
     on_cpu = next(model.parameters()).device.type == "cpu"
@@ -40,30 +46,71 @@ def passes(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> Iterator
 
 def logits(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> torch.Tensor:
     """Logits of some texts, shape (texts, classes), in the order of `indices`, in the mode that the model is in."""
-    device = next(model.parameters()).device
-    if not models.is_padding_free(model):
-        return padded_logits(model, split, indices)
-    texts = Texts(split.lengths[indices].tolist(), device)
-    # The head reads one vector of each text, so that is all that it is given.
-    hook = models.encoder(model).register_forward_hook(_gather(texts, models.pooling(model)))
-    try:
-        found: torch.Tensor = model(**_row(model, split, indices, device), texts=texts).logits
-    finally:
-        hook.remove()
-    return found
+    if split.hidden and split.hidden.first_only:
+        run: Callable[..., torch.Tensor] = _first_tokens_logits
+    else:
+        run = _row_logits if models.is_padding_free(model) else padded_logits
+    if split.hidden is None:
+        return run(model, split, indices)
+    with _resumed(model, split.hidden.boundary, _kept(model, split, split.hidden, indices)):
+        return run(model, split, indices)
 
 
 def padded_logits(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> torch.Tensor:
     """The same with every text padded to the longest of them: how any family runs, and what the rest is tested with."""
-    device = next(model.parameters()).device
-    inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in split.batch(indices).items()}
+    inputs = {name: tensor.to(_device(model), non_blocking=True) for name, tensor in split.batch(indices).items()}
     found: torch.Tensor = model(**inputs).logits
     return found
 
 
-def _row(model: nn.Module, split: TokenSplit, indices: np.ndarray, device: torch.device) -> dict[str, torch.Tensor]:
+def hidden_states(
+    model: nn.Module, split: TokenSplit, indices: np.ndarray, boundary: int, *, first_only: bool
+) -> list[torch.Tensor]:
+    """The input of layer `boundary` for some texts, one tensor each: (tokens, hidden size).
+
+    `boundary` may be the number of layers: then it is what the last layer gives. Only the first token of each text is
+    returned where `first_only`. Nothing above the boundary is computed.
+    """
+    kept: list[torch.Tensor] = []
+
+    def keep(hidden: torch.Tensor) -> torch.Tensor:
+        kept.append(hidden)
+        raise _Enough
+
+    lengths = split.lengths[indices].tolist()
+    with _intercepted(model, boundary, keep), contextlib.suppress(_Enough):
+        (_row_logits if models.is_padding_free(model) else padded_logits)(model, split, indices)
+    if models.is_padding_free(model):
+        texts = list(kept[0][0].split(lengths))
+    else:
+        texts = [row[:length] for row, length in zip(kept[0], lengths, strict=True)]
+    return [text[:1] for text in texts] if first_only else texts
+
+
+class _Enough(Exception):
+    """Not an error: what a pass was run for is there."""
+
+
+def _row_logits(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> torch.Tensor:
+    """All texts end to end in one row."""
+    texts = Texts(split.lengths[indices].tolist(), _device(model))
+    # The head reads one vector of each text, so that is all that it is given.
+    hook = models.encoder(model).register_forward_hook(_gather(texts, models.pooling(model)))
+    with _removed(hook):
+        found: torch.Tensor = model(**_row(model, split, indices), texts=texts).logits
+    return found
+
+
+def _first_tokens_logits(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> torch.Tensor:
+    """Each text a row of its first token, which is all that the head needs of what the layers gave."""
+    first = torch.from_numpy(split.input_ids[split.offsets[indices]].astype(np.int64)).unsqueeze(1)
+    found: torch.Tensor = model(input_ids=first.to(_device(model))).logits
+    return found
+
+
+def _row(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> dict[str, torch.Tensor]:
     """Inputs of a row without padding, each of shape (1, tokens): ids, types where there are any, positions."""
-    spans = [slice(int(split.offsets[index]), int(split.offsets[index + 1])) for index in indices]
+    spans = _spans(split, indices)
     first = models.first_position(model)
     arrays = {
         "input_ids": np.concatenate([split.input_ids[span] for span in spans]),
@@ -72,12 +119,12 @@ def _row(model: nn.Module, split: TokenSplit, indices: np.ndarray, device: torch
     if split.token_type_ids is not None:
         arrays["token_type_ids"] = np.concatenate([split.token_type_ids[span] for span in spans])
     return {
-        name: torch.from_numpy(array.astype(np.int64)).unsqueeze(0).to(device, non_blocking=True)
+        name: torch.from_numpy(array.astype(np.int64)).unsqueeze(0).to(_device(model), non_blocking=True)
         for name, array in arrays.items()
     }
 
 
-def _gather(texts: Texts, pooling: models.Pooling) -> Any:
+def _gather(texts: Texts, pooling: models.Pooling) -> Callable[[nn.Module, Any, Any], Any]:
     """A hook behind the encoder that leaves one vector per text, as rows of one token each."""
 
     def leave_one_each(_: nn.Module, __: Any, output: Any) -> Any:
@@ -90,6 +137,84 @@ def _gather(texts: Texts, pooling: models.Pooling) -> Any:
         return output
 
     return leave_one_each
+
+
+def _kept(model: nn.Module, split: TokenSplit, hidden: HiddenStates, indices: np.ndarray) -> torch.Tensor:
+    """Kept states of some texts as the model would have them: one row, padded rows, or rows of one token."""
+    if hidden.first_only:
+        return _tensor(hidden.states[indices]).unsqueeze(1).to(_device(model), non_blocking=True)
+    parts = [hidden.states[span] for span in _spans(split, indices)]
+    if models.is_padding_free(model):
+        return _tensor(np.concatenate(parts)).unsqueeze(0).to(_device(model), non_blocking=True)
+    rows = pad_sequence([_tensor(np.array(part)) for part in parts], batch_first=True)
+    return rows.to(_device(model), non_blocking=True)
+
+
+@contextlib.contextmanager
+def _resumed(model: nn.Module, boundary: int, states: torch.Tensor) -> Iterator[None]:
+    """Inside the block the layers below the boundary do nothing, and `states` come out of them."""
+    below = models.parts(model).layers[:boundary]
+    as_layer = models.unchanged(model)
+    with _intercepted(model, boundary, lambda _: states):
+        for layer in below:
+            layer.forward = as_layer
+        try:
+            yield
+        finally:
+            for layer in below:
+                del layer.forward
+
+
+@contextlib.contextmanager
+def _intercepted(model: nn.Module, boundary: int, replace: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Inside the block, what comes to layer `boundary` (after the last layer: out of it) goes through `replace`.
+
+    Once: layers that share their weights are one module, which is called again for each of them.
+    """
+    done = False
+
+    def before(_: nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        nonlocal done
+        if done:
+            return arguments
+        done = True
+        return (replace(arguments[0]), *arguments[1:])
+
+    def after(_: nn.Module, __: Any, output: Any) -> Any:
+        output.last_hidden_state = replace(output.last_hidden_state)
+        return output
+
+    layers = models.parts(model).layers
+    above = layers[boundary] if boundary < len(layers) else models.final_norm(model)
+    if above is not None:
+        hook = above.register_forward_pre_hook(before)
+    else:
+        hook = models.encoder(model).register_forward_hook(after)
+    with _removed(hook):
+        yield
+
+
+@contextlib.contextmanager
+def _removed(hook: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _spans(split: TokenSplit, indices: np.ndarray) -> list[slice]:
+    return [slice(int(split.offsets[index]), int(split.offsets[index + 1])) for index in indices]
+
+
+def _tensor(states: np.ndarray) -> torch.Tensor:
+    """Kept states in float32."""
+    if states.dtype == np.uint16:
+        return torch.from_numpy(states).view(torch.bfloat16).float()
+    return torch.from_numpy(states)
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
 
 
 def _filled_cuts(lengths: np.ndarray, most: float) -> list[int]:

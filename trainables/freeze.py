@@ -110,6 +110,17 @@ def trained_layers(name: str, num_hidden_layers: int) -> int:
     return num_hidden_layers if policy.adapters or policy.layers is None else policy.layers
 
 
+def frozen_layers(name: str, layers: int) -> int | None:
+    """How many of a model's `layers` lie below everything that trains; None where the embeddings or adapters do.
+
+    Raises BadInput.
+    """
+    policy = parse(name)
+    if policy.embeddings or policy.adapters:
+        return None
+    return 0 if policy.layers is None else layers - policy.layers
+
+
 def set_train_mode(model: nn.Module) -> None:
     """Put each block that holds a trainable parameter in train mode, all others in eval mode, without dropout."""
     model.eval()

@@ -7,7 +7,7 @@ run on a worker.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,7 +32,8 @@ class Family:
     A path that a variant lacks (ELECTRA without a projection) is skipped; `parts` refuses a model that holds a
     parameter outside all paths. What every layer reads (relative positions, projections) is part of the
     embeddings; all that comes after the last layer is the head. `encoder` is the module whose output is the last
-    hidden state. A family that is not `padding_free` adds a bias of its own to its attention.
+    hidden state; `final_norm` is what lies between the last layer and that, and trains with the head. A family that
+    is not `padding_free` adds a bias of its own to its attention.
     """
 
     model_type: str
@@ -43,6 +44,7 @@ class Family:
     modules_to_save: tuple[str, ...]
     lora_target_modules: tuple[str, ...] = ("query", "value")
     output: str = "classifier"
+    final_norm: str | None = None
     shared_layers: bool = False
     padding_free: bool = True
     positions_after_padding: bool = False
@@ -72,7 +74,7 @@ def _deberta(model_type: str, lora_target_modules: tuple[str, ...]) -> Family:
             "deberta.encoder.LayerNorm",
             "deberta.encoder.conv",
         ),
-        encoder="deberta.encoder",
+        encoder="deberta",
         layers="deberta.encoder.layer",
         head=("pooler", "dropout", "classifier"),
         modules_to_save=("pooler", "classifier"),
@@ -144,6 +146,7 @@ _ROWS = (
         head=("model.final_norm", "head", "drop", "classifier"),
         modules_to_save=("final_norm", "head", "classifier"),
         lora_target_modules=("Wqkv",),
+        final_norm="model.final_norm",
     ),
 )
 FAMILIES: Mapping[str, Family] = {family.model_type: family for family in _ROWS}
@@ -302,6 +305,21 @@ def encoder(model: nn.Module) -> nn.Module:
     """The module whose output holds the last hidden state, which the head reads."""
     base = unwrapped(model)
     return base.get_submodule(FAMILIES[base.config.model_type].encoder)
+
+
+def final_norm(model: nn.Module) -> nn.Module | None:
+    """What the last layer's output goes through before it is the last hidden state, if anything."""
+    base = unwrapped(model)
+    path = FAMILIES[base.config.model_type].final_norm
+    return None if path is None else base.get_submodule(path)
+
+
+def unchanged(model: nn.Module) -> Callable[..., Any]:
+    """A `forward` for a layer that changes nothing and returns what this family's layers return."""
+    # families with a bias of their own return (hidden states, attention weights)
+    if is_padding_free(model):
+        return lambda hidden, *_, **__: hidden
+    return lambda hidden, *_, **__: (hidden, None)
 
 
 def pooling(model: nn.Module) -> Pooling:

@@ -1,10 +1,18 @@
-"""What a worker's hardware can do: asked once per sweep, on a worker, before the trials are planned."""
+"""What a worker's hardware can do, asked once per sweep before the trials are planned, and using it."""
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainables.arguments import Precision
+
+if TYPE_CHECKING:
+    import torch
 
 _SIZE = 768
 _REPEATS = 5
@@ -43,3 +51,12 @@ def probe() -> Hardware:
             found.append(time.perf_counter() - began)
     gain = statistics.median(times[0]) / statistics.median(times[1])
     return Hardware(name, bf16_supported=True, bf16_gain=gain)
+
+
+@contextlib.contextmanager
+def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
+    """bf16 products with fp32 master weights (Micikevicius et al. 2018), or nothing for fp32."""
+    import torch
+
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        yield

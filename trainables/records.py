@@ -99,7 +99,7 @@ class Result(Record):
 
     `trial_id` is a baseline's name for baselines. `metrics` holds `validation/*` of the best epoch and, for DONE,
     `test/*`. `evaluations` has an entry per scored split. `reason` and `message` are set for FAILED only.
-    `train_seconds` is the time of optimizer steps (of fitting, for a baseline) without any scoring;
+    `train_seconds` is the time of training (of fitting, for a baseline) without any scoring;
     `peak_memory_bytes` is what the device held at most, or on a CPU the worker's process (null where unknown).
     """
 

@@ -26,10 +26,24 @@ _VERSION = 2
 
 
 @dataclass(frozen=True)
+class HiddenStates:
+    """What the frozen blocks at the bottom of a model give for a split: the input of layer `boundary`, kept.
+
+    `states` is (tokens, hidden size) in the order of `TokenSplit.input_ids`, or (texts, hidden size) where only the
+    first token of each text is needed (`first_only`). Memory-mapped; bf16 is kept as its bits (uint16).
+    """
+
+    boundary: int
+    first_only: bool
+    states: np.ndarray
+
+
+@dataclass(frozen=True)
 class TokenSplit:
     """One split: `input_ids` of all texts end to end (int32), text i at offsets[i]:offsets[i + 1].
 
-    `tokens_cut` says how many tokens of each text lie beyond max_length, int64, shape (texts,).
+    `tokens_cut` says how many tokens of each text lie beyond max_length, int64, shape (texts,). Where there is
+    `hidden`, a forward pass begins with it and not with the tokens.
     """
 
     input_ids: np.ndarray
@@ -39,6 +53,7 @@ class TokenSplit:
     rows: np.ndarray
     tokens_cut: np.ndarray
     pad_token_id: int
+    hidden: HiddenStates | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -65,14 +80,7 @@ class TokenSplit:
 
 def tokenize(spec: TrialSpec) -> dict[Split, TokenSplit]:
     """Open the tokens of a trial's splits, making them first where nobody has."""
-    key = {
-        "data": spec.data_fingerprint,
-        "labels": list(spec.labels),
-        "tokenizer": spec.model.tokenizer_sha256,
-        "max_length": spec.training.max_length,
-        "version": _VERSION,
-    }
-    folder = CacheDirectory(Path(spec.cache)).tokens(sha256_json(key))
+    folder = CacheDirectory(Path(spec.cache)).tokens(key(spec))
     if not is_committed(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Where the file system ignores locks, several write the same and the first one stays.
@@ -80,6 +88,19 @@ def tokenize(spec: TrialSpec) -> dict[Split, TokenSplit]:
             if not is_committed(folder):
                 _write(spec, folder)
     return {split: _open(folder, split) for split in SPLITS}
+
+
+def key(spec: TrialSpec) -> str:
+    """Hash of all that decides a trial's tokens and their order."""
+    return sha256_json(
+        {
+            "data": spec.data_fingerprint,
+            "labels": list(spec.labels),
+            "tokenizer": spec.model.tokenizer_sha256,
+            "max_length": spec.training.max_length,
+            "version": _VERSION,
+        }
+    )
 
 
 def encode(tokenizer: Any, texts: list[str], pairs: list[str] | None, max_length: int) -> TokenSplit:

@@ -5,11 +5,10 @@ Batch order and dropout come from the trial's seed alone (head and adapters do t
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from torch import nn
 from trainables import forward, freeze, models
 from trainables.arguments import Precision, TrainingArguments
 from trainables.errors import TrialFailure
+from trainables.precision import autocast
 from trainables.records import StepSeries
 from trainables.seeds import derived_seed
 from trainables.tokens import TokenSplit
@@ -185,13 +185,6 @@ def predict_logits(
     result = np.empty_like(logits)
     result[np.concatenate(taken)] = logits
     return result
-
-
-@contextlib.contextmanager
-def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
-    """bf16 products with fp32 master weights (Micikevicius et al. 2018), or nothing for fp32."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        yield
 
 
 def _refuse_non_finite(losses: list[float], rates: list[float], first: int) -> None:

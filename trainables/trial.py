@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainables import checkpoint, freeze, memory, models, predictions
+from trainables import checkpoint, freeze, memory, models, predictions, prefix
 from trainables.arguments import TrialSpec, better
 from trainables.directory import TrialDirectory
 from trainables.errors import BadInput, Reason, TrialFailure
@@ -73,7 +73,7 @@ def _train_and_evaluate(spec: TrialSpec, directory: TrialDirectory, report: Repo
     best, train_seconds = _train(spec, model, splits, directory, report)
 
     checkpoint.restore(model, directory.checkpoint)
-    test = predict_logits(model, splits["test"], spec.training.per_device_eval_batch_size, spec.precision)
+    test = _score_test(spec, model, splits, report)
     logits: dict[Split, np.ndarray] = {"validation": best.logits, "test": test}
     evaluations = {split: score(values, splits[split].labels, spec.labels) for split, values in logits.items()}
     scored = {split: predictions.Scored.of(splits[split], values) for split, values in logits.items()}
@@ -109,13 +109,18 @@ def _train(
 ) -> tuple[_Best, float]:
     """All epochs. Each leaves its record; the best one so far leaves its weights in the checkpoint folder.
 
-    Returns the best epoch, and how many seconds the optimizer steps of all epochs took.
+    Returns the best epoch, and how many seconds training took: the optimizer steps of all epochs, and what frozen
+    layers gave for the training texts, where no trial before has computed that.
     """
     epochs = spec.training.num_train_epochs
     steps = optimizer_steps(spec.training, len(splits["train"]))
+    began = time.perf_counter()
+    alive = _Progress(report, 1, epochs * steps).alive
+    splits["train"] = prefix.attach(spec, model, splits["train"], "train", alive)
+    train_seconds = time.perf_counter() - began
+    splits["validation"] = prefix.attach(spec, model, splits["validation"], "validation", alive)
     optimization = Optimization(model, spec.training, epochs * steps)
     best: _Best | None = None
-    train_seconds = 0.0
     for epoch in range(1, epochs + 1):
         progress = _Progress(report, epoch, epochs * steps)
         record, logits = _epoch(spec, model, splits, optimization, epoch, progress)
@@ -128,6 +133,15 @@ def _train(
     if best is None:
         raise TrialFailure("user", "no epoch was trained")
     return best, train_seconds
+
+
+def _score_test(spec: TrialSpec, model: nn.Module, splits: dict[Split, TokenSplit], report: Report) -> np.ndarray:
+    """Logits of the test texts with the weights of the best epoch."""
+    steps = spec.training.num_train_epochs * optimizer_steps(spec.training, len(splits["train"]))
+    progress = _Progress(report, spec.training.num_train_epochs, steps, step=steps)
+    splits["test"] = prefix.attach(spec, model, splits["test"], "test", progress.alive)
+    batch_size = spec.training.per_device_eval_batch_size
+    return predict_logits(model, splits["test"], batch_size, spec.precision, progress.alive)
 
 
 def _epoch(
@@ -175,9 +189,8 @@ def _beats(spec: TrialSpec, record: EpochRecord, best: EpochRecord) -> bool:
 class _Progress:
     """Passes steps on to `report`, at most one a second."""
 
-    def __init__(self, report: Report, epoch: int, total_steps: int) -> None:
-        self.report, self.epoch, self.total_steps = report, epoch, total_steps
-        self.step = 0
+    def __init__(self, report: Report, epoch: int, total_steps: int, step: int = 0) -> None:
+        self.report, self.epoch, self.total_steps, self.step = report, epoch, total_steps, step
         self.told = time.monotonic()
 
     def __call__(self, step: int) -> None:

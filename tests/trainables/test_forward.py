@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from tests.tiny import tiny_model, tiny_spec
 from trainables import forward, freeze, models
 from trainables.arguments import TrainingArguments
-from trainables.tokens import TokenSplit
+from trainables.tokens import HiddenStates, TokenSplit
 
 FAMILIES = sorted(models.FAMILIES)
 VARIANTS = {name: (name, {}) for name in FAMILIES} | {"modernbert-mean": ("modernbert", {"classifier_pooling": "mean"})}
@@ -129,3 +130,45 @@ def test_padded_passes_cost_as_little_as_any_cut_could() -> None:
 
     every = (cuts for count in range(9) for cuts in itertools.combinations(range(1, 9), count))
     assert cost(tuple(forward._cheapest_cuts(lengths, 700))) == min(map(cost, every))
+
+
+def resumed(model: torch.nn.Module, data: TokenSplit, boundary: int, *, first_only: bool) -> TokenSplit:
+    """A split that holds the hidden states of all its texts."""
+    with torch.inference_mode():
+        kept = forward.hidden_states(model, data, np.arange(len(data)), boundary, first_only=first_only)
+    return replace(data, hidden=HiddenStates(boundary, first_only, torch.cat(kept).numpy()))
+
+
+@pytest.mark.parametrize(("policy", "boundary"), [("head", 3), ("top-2", 1), ("embeddings", 0)])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_from_kept_states_on_all_is_as_from_the_tokens(
+    folders: dict[str, Path], name: str, policy: str, boundary: int
+) -> None:
+    if VARIANTS[name][0] == "albert":
+        if policy == "top-2":
+            pytest.skip("ALBERT's layers share their weights: there is no top-N")
+        boundary = min(boundary, 1)
+    model = load(folders[name], policy)
+    assert freeze.frozen_layers(policy, len(models.parts(model).layers)) == boundary
+    data = split(LENGTHS)
+    some = np.array([10, 2, 0, 5, 1])
+    expected = forward.logits(model, data, some)
+    reference = gradient(model, expected)
+    for first_only in {False, policy == "head" and name != "modernbert-mean"}:
+        cached = resumed(model, data, boundary, first_only=first_only)
+        assert len(cached.hidden.states) == (len(data) if first_only else data.offsets[-1])
+        found = forward.logits(model, cached, some)
+        assert (found - expected).abs().max() < 1e-5
+        slopes = gradient(model, found)
+        assert slopes.keys() == reference.keys()
+        for key, slope in slopes.items():
+            assert (slope - reference[key]).abs().max() < 1e-4 * max(1.0, float(reference[key].abs().max())), key
+
+
+def test_a_model_is_as_before_once_kept_states_have_gone_through_it(folders: dict[str, Path]) -> None:
+    model = load(folders["bert"], "top-1")
+    data = split(LENGTHS)
+    before = forward.logits(model, data, np.arange(3))
+    forward.logits(model, resumed(model, data, 2, first_only=False), np.arange(3))
+    assert torch.equal(forward.logits(model, data, np.arange(3)), before)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())

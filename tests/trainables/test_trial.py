@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ import torch
 
 from tests.tiny import tiny_model
 from tests.tiny_data import trial_spec
-from trainables import checkpoint
+from trainables import checkpoint, forward
 from trainables.directory import TrialDirectory
 from trainables.files import is_committed
 from trainables.records import EpochRecord, Result
-from trainables.tokens import tokenize
+from trainables.tokens import TokenSplit, tokenize
 from trainables.training import predict_logits
 from trainables.trial import run_trial
 
@@ -103,17 +104,15 @@ def test_the_order_of_trials_in_one_process_changes_no_result(bert: Path, tmp_pa
 def test_trials_of_one_seed_see_equal_batches_whatever_their_rate_and_policy(
     bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from trainables.tokens import TokenSplit
+    seen: list[list[list[int]]] = []
+    original = forward.passes
 
-    seen: list[list[int]] = []
-    original = TokenSplit.batch
+    def spy(model: torch.nn.Module, split: TokenSplit, indices: np.ndarray) -> Iterator[np.ndarray]:
+        if torch.is_grad_enabled():
+            seen[-1].append(sorted(indices.tolist()))
+        return original(model, split, indices)
 
-    def spy(self: TokenSplit, indices: np.ndarray) -> dict[str, torch.Tensor]:
-        if len(self) == 64:
-            seen[-1].extend(indices.tolist())
-        return original(self, indices)
-
-    monkeypatch.setattr(TokenSplit, "batch", spy)
+    monkeypatch.setattr(forward, "passes", spy)
     for arguments in ({"learning_rate": 1e-4}, {"learning_rate": 1e-2}, {"freeze": "head"}, {"seed": 2}):
         seen.append([])
         run_trial(trial_spec(bert, tmp_path, **arguments))

@@ -1,0 +1,202 @@
+"""What lies below everything that trains is a constant: computed once per node, kept on its disk, read by every trial.
+
+A frozen block is in eval mode, so its output depends on the weights, the tokens and the precision alone. The first
+trial that needs it writes it, others wait; whoever dies while writing leaves nothing that counts and blocks nobody.
+What does not fit the budget in bytes is computed anew at every pass, as if there were no cache. The technique is that
+of Nautilus (Nakandala and Kumar, SIGMOD 2022).
+
+$FLEETUNE_CACHE        folder of the cache (default: the user's cache folder)
+$FLEETUNE_CACHE_BYTES  the most that it may hold (default 20 GB)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch import nn
+
+from trainables import forward, freeze, models, tokens
+from trainables.arguments import TrialSpec
+from trainables.directory import NodeCache
+from trainables.files import COMMIT, is_committed, new_directory, sha256_json
+from trainables.precision import autocast
+from trainables.records import Split
+from trainables.tokens import HiddenStates, TokenSplit
+
+Alive = Callable[[], None]
+DEFAULT_BYTES = 20 * 10**9
+_STATES = "states"
+# Free space that stays free on the disk of the cache.
+_SPARE_BYTES = 2 * 10**9
+_UNUSED_SECONDS = 30 * 24 * 3600.0
+_TEXTS_AT_ONCE = 64
+_VERSION = 1
+
+
+def attach(
+    spec: TrialSpec, model: nn.Module, split: TokenSplit, name: Split, alive: Alive = lambda: None
+) -> TokenSplit:
+    """The split with what the frozen layers give for it; unchanged where none are frozen, or it cannot be kept.
+
+    `alive` is called at least every few seconds while this computes, or waits for another process that does.
+    """
+    wanted = _wanted(spec, model, split)
+    if wanted is None:
+        return split
+    cache = NodeCache.here()
+    folder = cache.prefix(wanted.key(spec, model, name))
+    try:
+        with _locked(folder, alive):
+            if not is_committed(folder):
+                if not _make_room(cache.prefixes, wanted.bytes):
+                    logging.getLogger(__name__).warning(
+                        "the frozen layers are computed at every pass: %s has no room for %d bytes more",
+                        cache.prefixes,
+                        wanted.bytes,
+                    )
+                    return split
+                _write(folder, wanted, spec, model, split, alive)
+        return replace(split, hidden=wanted.open(folder))
+    except OSError as error:
+        # A cache is never needed: a full disk, or a folder that cleaning took away, costs time only.
+        logging.getLogger(__name__).warning("the frozen layers are computed at every pass: %s", error)
+        return split
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """The states that a trial can use: their boundary, shape and type."""
+
+    boundary: int
+    first_only: bool
+    shape: tuple[int, int]
+    dtype: type[np.generic]
+
+    @property
+    def bytes(self) -> int:
+        return self.shape[0] * self.shape[1] * np.dtype(self.dtype).itemsize
+
+    def key(self, spec: TrialSpec, model: nn.Module, split: Split) -> str:
+        """Hash of all that decides the states."""
+        return sha256_json(
+            {
+                "weights": spec.model.sha256,
+                "boundary": self.boundary,
+                "first_only": self.first_only,
+                "tokens": tokens.key(spec),
+                "split": split,
+                "precision": spec.precision,
+                "device": next(model.parameters()).device.type,
+                "version": _VERSION,
+            }
+        )
+
+    def open(self, folder: Path) -> HiddenStates:
+        """Map the states, and mark them as used now."""
+        os.utime(folder / COMMIT)
+        return HiddenStates(
+            self.boundary, self.first_only, np.memmap(folder / _STATES, self.dtype, mode="r", shape=self.shape)
+        )
+
+
+def _wanted(spec: TrialSpec, model: nn.Module, split: TokenSplit) -> _Wanted | None:
+    layers = len(models.parts(model).layers)
+    boundary = freeze.frozen_layers(spec.freeze, layers)
+    # Embeddings alone are looked up as fast as they would be read.
+    if not boundary:
+        return None
+    first_only = boundary == layers and models.pooling(model) == "first"
+    rows = len(split) if first_only else int(split.offsets[-1])
+    # One vector per text is little; of all tokens, what bf16 products read is kept.
+    half = spec.precision == "bf16" and not first_only
+    return _Wanted(boundary, first_only, (rows, spec.model.hidden_size), np.uint16 if half else np.float32)
+
+
+def _write(folder: Path, wanted: _Wanted, spec: TrialSpec, model: nn.Module, split: TokenSplit, alive: Alive) -> None:
+    """Compute the states of all texts, in passes of similar length, into a folder that then counts."""
+    model.eval()
+    ordered = np.argsort(split.lengths, kind="stable")
+    batches = (ordered[start : start + _TEXTS_AT_ONCE] for start in range(0, len(ordered), _TEXTS_AT_ONCE))
+    with new_directory(folder, replace=False) as scratch, torch.inference_mode():
+        with (scratch / _STATES).open("wb") as file:
+            # Reserved first: on a full disk this raises, while writing to the map would kill the process.
+            os.posix_fallocate(file.fileno(), 0, wanted.bytes)
+        states = np.memmap(scratch / _STATES, wanted.dtype, mode="r+", shape=wanted.shape)
+        for batch in batches:
+            for indices in forward.passes(model, split, batch):
+                with autocast(next(model.parameters()).device, spec.precision):
+                    found = forward.hidden_states(model, split, indices, wanted.boundary, first_only=wanted.first_only)
+                for index, text in zip(indices, found, strict=True):
+                    start = index if wanted.first_only else split.offsets[index]
+                    states[start : start + len(text)] = _array(text, wanted.dtype)
+                alive()
+        states.flush()
+
+
+def _array(states: torch.Tensor, dtype: type[np.generic]) -> np.ndarray:
+    if dtype is np.uint16:
+        found: np.ndarray = states.to(torch.bfloat16).view(torch.uint16).cpu().numpy()
+    else:
+        found = states.float().cpu().numpy()
+    return found
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, alive: Alive) -> Iterator[None]:
+    """One process at a time; the lock of a process that dies is free."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_suffix(".lock"))
+    while True:
+        try:
+            lock.acquire(timeout=1)
+            break
+        except Timeout:
+            alive()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _make_room(root: Path, needed: int) -> bool:
+    """Forget what was long unused, then what was unused longest, until `needed` bytes fit; whether they do.
+
+    Several processes may do this at once and then hold a little more than the budget together.
+    """
+    budget = int(os.environ.get("FLEETUNE_CACHE_BYTES") or DEFAULT_BYTES)
+    for scratch in root.glob(".*"):
+        if _age(scratch) > _UNUSED_SECONDS:
+            shutil.rmtree(scratch, ignore_errors=True)
+    kept = {
+        folder: sum(path.stat().st_size for path in folder.iterdir())
+        for folder in root.iterdir()
+        if is_committed(folder)
+    }
+
+    def fits() -> bool:
+        return sum(kept.values()) + needed <= budget and shutil.disk_usage(root).free >= needed + _SPARE_BYTES
+
+    for folder in sorted(kept, key=_unused, reverse=True):
+        if _unused(folder) > _UNUSED_SECONDS or (needed <= budget and not fits()):
+            shutil.rmtree(folder, ignore_errors=True)
+            del kept[folder]
+    return fits()
+
+
+def _unused(folder: Path) -> float:
+    """Seconds since somebody opened a folder's states."""
+    return _age(folder / COMMIT)
+
+
+def _age(path: Path) -> float:
+    return time.time() - path.stat().st_mtime

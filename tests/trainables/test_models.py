@@ -62,10 +62,11 @@ def test_no_path_of_the_table_is_misspelt(folders: dict[str, Path], name: str) -
     family = models.FAMILIES[name]
     present = {path for path, _ in model.named_modules()}
     optional = {"deberta.encoder.LayerNorm", "deberta.encoder.conv"} if name == "deberta" else set()
-    assert {*family.embeddings, family.layers, *family.head, family.output} - optional <= present
+    paths = {*family.embeddings, family.encoder, family.layers, *family.head, family.output, family.final_norm}
+    assert paths - optional - {None} <= present
     for target in (*family.lora_target_modules, *family.modules_to_save):
         assert any(path.endswith(target) for path in present), target
-    assert model.config._attn_implementation == family.attention
+    assert model.config._attn_implementation == models.attention_implementation(family)
 
 
 def test_a_parameter_outside_all_blocks_is_refused(folders: dict[str, Path]) -> None:

@@ -139,10 +139,11 @@ def random_points(planner: Planner, tried: Container[str] = ()) -> Iterator[tupl
 def work(trial: PlannedTrial) -> float:
     """The work that a trial means, in arbitrary units, to order trials and to weigh them for the time left.
 
-    Counted in layer passes: one forward through every layer, two backward through each that trains (Kaplan et al.
-    2020, section 2.1), each as wide as the square of the hidden size.
+    Counted in layer passes: one forward and two backward through each layer that trains (Kaplan et al. 2020, section
+    2.1), each as wide as the square of the hidden size. What frozen layers give is computed once for all trials, so
+    it counts for none of them; the head alone counts as a hundredth of a layer.
     """
-    passes = trial.model.num_hidden_layers + 2 * trained_layers(trial.freeze, trial.model.num_hidden_layers)
+    passes = 3 * trained_layers(trial.freeze, trial.model.num_hidden_layers) + 0.01
     return passes * trial.model.hidden_size**2 * trial.training.num_train_epochs * trial.training.max_length
 
 

@@ -20,10 +20,10 @@ _CONFIG = Path(__file__).parent / "configs" / "bench.yaml"
 _ALL = ["plain loop", "HF Trainer + Ray Tune", "the same, tuned", "Fleetune, cold", "Fleetune, warm"]
 
 Config = Annotated[Path, typer.Argument(help="A sweep file with a grid; by default the one for benchmarks.")]
-Rows = Annotated[int | None, typer.Option(help="Training texts; the same as --set data.sizes.train.")]
-Epochs = Annotated[int | None, typer.Option(help="The same as --set training.num_train_epochs.")]
-Rounds = Annotated[int, typer.Option(help="How often each contender runs; medians are shown.")]
-Steps = Annotated[int, typer.Option(help="Steps of each trial that the plain loop is timed on; 0: all of them.")]
+Rows = Annotated[int | None, typer.Option(min=1, help="Training texts; the same as --set data.sizes.train.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="The same as --set training.num_train_epochs.")]
+Rounds = Annotated[int, typer.Option(min=1, help="How often each contender runs; medians are shown.")]
+Steps = Annotated[int, typer.Option(min=0, help="Steps of each trial that the plain loop is timed on; 0: all of them.")]
 Contender = Annotated[list[str], typer.Option("--contender", help="Only this one; may be given many times.")]
 Out = Annotated[Path | None, typer.Option(help="Write all figures to this file as JSON.")]
 

@@ -6,6 +6,7 @@ and the rest is scaled; then there are no accuracies.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
@@ -55,7 +56,7 @@ def _sampled(work: Work, trial: BenchTrial, sample: int) -> float:
     prepared = time.perf_counter() - began
     epochs = trial.training.num_train_epochs
     model.train()
-    batches = iter(loaders["train"])
+    batches = itertools.chain.from_iterable(itertools.repeat(loaders["train"]))
     _step(model, optimizer, scheduler, next(batches))
     began = time.perf_counter()
     for _ in range(sample):

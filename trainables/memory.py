@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import re
 from pathlib import Path
 
@@ -14,7 +17,11 @@ _RESET_PEAK = "5"
 
 
 def start_measuring(device: torch.device) -> bool:
-    """Forget the peak so far; returns whether that is possible here (on a CPU it takes Linux's /proc)."""
+    """Forget the peak so far; returns whether that is possible here (on a CPU it takes Linux's /proc).
+
+    What earlier trials have freed goes back to the system first, or it would count for this one.
+    """
+    _give_back()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return True
@@ -31,3 +38,12 @@ def peak_bytes(device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     found = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())
     return int(found[1]) * 1024 if found else 0
+
+
+def _give_back() -> None:
+    """glibc keeps freed memory in its arenas, after a trial on long texts more than a gigabyte."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

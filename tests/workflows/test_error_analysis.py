@@ -41,7 +41,11 @@ def test_the_worst_texts_are_those_with_the_highest_loss_and_carry_their_own_tex
 ) -> None:
     directory, data, _ = trial
     found = worst_texts(read_test(directory), data, LABELS, 5, "full")
-    table = pd.read_parquet(directory.predictions).query("split == 'test'").sort_values("loss", ascending=False)
+    table = (
+        pd.read_parquet(directory.predictions)
+        .query("split == 'test'")
+        .sort_values("loss", ascending=False, kind="stable")
+    )
     assert [item.row for item in found] == table["row"].head(5).tolist()
     texts = pd.read_parquet(data / "test.parquet").set_index("row")
     for item, (_, row) in zip(found, table.iterrows(), strict=False):

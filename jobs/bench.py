@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,21 +9,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jobs.run import application, run
+from jobs.run import application, output, run
 from jobs.sweep import Overrides
 
 if TYPE_CHECKING:
     from workflows.bench.comparison import Comparison
 
 _CONFIG = Path(__file__).parent / "configs" / "bench.yaml"
-_ALL = ["plain loop", "HF Trainer + Ray Tune", "the same, tuned", "Fleetune, cold", "Fleetune, warm"]
 
 Config = Annotated[Path, typer.Argument(help="A sweep file with a grid; by default the one for benchmarks.")]
 Rows = Annotated[int | None, typer.Option(min=1, help="Training texts; the same as --set data.sizes.train.")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="The same as --set training.num_train_epochs.")]
 Rounds = Annotated[int, typer.Option(min=1, help="How often each contender runs; medians are shown.")]
 Steps = Annotated[int, typer.Option(min=0, help="Steps of each trial that the plain loop is timed on; 0: all of them.")]
-Contender = Annotated[list[str], typer.Option("--contender", help="Only this one; may be given many times.")]
+Contender = Annotated[list[str] | None, typer.Option("--contender", help="Only this one; may be given many times.")]
 Out = Annotated[Path | None, typer.Option(help="Write all figures to this file as JSON.")]
 
 
@@ -34,7 +32,7 @@ def bench(
     epochs: Epochs = None,
     rounds: Rounds = 3,
     plain_steps: Steps = 4,
-    contender: Contender = _ALL,
+    contender: Contender = None,
     out: Out = None,
     overrides: Overrides = [],  # noqa: B006 - typer reads it, nobody writes it
 ) -> None:
@@ -47,13 +45,19 @@ def bench(
     - `python -m jobs.bench --contender 'Fleetune, cold' --contender 'Fleetune, warm'`
     """
     from workflows.bench.comparison import compare
+    from workflows.bench.contenders import CONTENDERS
     from workflows.sweep_file import load
 
-    # A pipe has no width; the table would be folded.
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = output()
     sizes = [] if rows is None else [f"data.sizes.train={rows}"]
     length = [] if epochs is None else [f"training.num_train_epochs={epochs}"]
-    found = compare(load(config, [*overrides, *sizes, *length]), contender, rounds, plain_steps or None, console.print)
+    found = compare(
+        load(config, [*overrides, *sizes, *length]),
+        contender or list(CONTENDERS),
+        rounds,
+        plain_steps or None,
+        console.print,
+    )
     _show(found, console)
     if out:
         out.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")

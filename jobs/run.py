@@ -18,6 +18,10 @@ ABOUT = """Which pretrained encoder, with how much of it frozen and at which lea
 Start with `fleetune demo`. For your own data, `fleetune init data.csv` writes a sweep file for `fleetune sweep`."""
 
 
+# A pipe has no width; 80 columns would cut a table.
+_PIPED_WIDTH = 160
+
+
 def application(**commands: Callable[..., Any]) -> typer.Typer:
     """A typer application of some commands; one alone is the application itself."""
     app = typer.Typer(
@@ -31,6 +35,11 @@ def application(**commands: Callable[..., Any]) -> typer.Typer:
     for name, command in commands.items():
         app.command(name)(command)
     return app
+
+
+def output() -> Console:
+    """Where results go: the real stdout, as it is now, because what Ray and Tune print is sent elsewhere later."""
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 
 
 def run(app: typer.Typer) -> None:

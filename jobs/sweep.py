@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from jobs.run import application, run
+from jobs.run import application, output, run
 from jobs.summary import print_summary
 
 Config = Annotated[Path, typer.Argument(help="The sweep file (YAML).", show_default=False)]
@@ -17,10 +15,6 @@ Overrides = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE", help="Set one value of the sweep file; may be given many times."),
 ]
-
-
-# A pipe has no width; 80 columns would cut the leaderboard.
-_PIPED_WIDTH = 160
 
 
 def sweep(config: Config, overrides: Overrides = []) -> None:  # noqa: B006 - typer reads it, nobody writes it
@@ -38,8 +32,7 @@ def sweep(config: Config, overrides: Overrides = []) -> None:  # noqa: B006 - ty
     """
     from workflows.sweep import run_sweep
 
-    # Bound to the real stdout, because what Ray and Tune print is sent elsewhere while the sweep runs.
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    console = output()
     outcome = run_sweep(config, overrides, console)
     print_summary(outcome, console)
     raise typer.Exit(outcome.exit_code)

@@ -44,14 +44,18 @@ def passes(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> Iterator
         yield ordered[start:end]
 
 
+def all_passes(model: nn.Module, split: TokenSplit, batch_size: int) -> Iterator[np.ndarray]:
+    """Passes over a whole split, shortest texts first, from batches of `batch_size` texts."""
+    ordered = np.argsort(split.lengths, kind="stable")
+    for start in range(0, len(ordered), batch_size):
+        yield from passes(model, split, ordered[start : start + batch_size])
+
+
 def logits(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> torch.Tensor:
     """Logits of some texts, shape (texts, classes), in the order of `indices`, in the mode that the model is in."""
-    if split.hidden and split.hidden.first_only:
-        run: Callable[..., torch.Tensor] = _first_tokens_logits
-    else:
-        run = _row_logits if models.is_padding_free(model) else padded_logits
     if split.hidden is None:
-        return run(model, split, indices)
+        return _whole_logits(model, split, indices)
+    run = _first_tokens_logits if split.hidden.first_only else _whole_logits
     with _resumed(model, split.hidden.boundary, _kept(model, split, split.hidden, indices)):
         return run(model, split, indices)
 
@@ -79,7 +83,7 @@ def hidden_states(
 
     lengths = split.lengths[indices].tolist()
     with _intercepted(model, boundary, keep), contextlib.suppress(_Enough):
-        (_row_logits if models.is_padding_free(model) else padded_logits)(model, split, indices)
+        _whole_logits(model, split, indices)
     if models.is_padding_free(model):
         texts = list(kept[0][0].split(lengths))
     else:
@@ -89,6 +93,12 @@ def hidden_states(
 
 class _Enough(Exception):
     """Not an error: what a pass was run for is there."""
+
+
+def _whole_logits(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> torch.Tensor:
+    """From all tokens of the texts, without padding where the family allows it."""
+    run = _row_logits if models.is_padding_free(model) else padded_logits
+    return run(model, split, indices)
 
 
 def _row_logits(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> torch.Tensor:
@@ -153,7 +163,7 @@ def _kept(model: nn.Module, split: TokenSplit, hidden: HiddenStates, indices: np
 @contextlib.contextmanager
 def _resumed(model: nn.Module, boundary: int, states: torch.Tensor) -> Iterator[None]:
     """Inside the block the layers below the boundary do nothing, and `states` come out of them."""
-    below = models.parts(model).layers[:boundary]
+    below = models.layers(model)[:boundary]
     as_layer = models.unchanged(model)
     with _intercepted(model, boundary, lambda _: states):
         for layer in below:
@@ -184,7 +194,7 @@ def _intercepted(model: nn.Module, boundary: int, replace: Callable[[torch.Tenso
         output.last_hidden_state = replace(output.last_hidden_state)
         return output
 
-    layers = models.parts(model).layers
+    layers = models.layers(model)
     above = layers[boundary] if boundary < len(layers) else models.final_norm(model)
     if above is not None:
         hook = above.register_forward_pre_hook(before)

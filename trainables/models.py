@@ -234,7 +234,7 @@ def parts(model: nn.Module) -> Parts:
     family = FAMILIES[base.config.model_type]
     found = Parts(
         embeddings=_modules(base, family.embeddings),
-        layers=list(base.get_submodule(family.layers).children()),
+        layers=layers(base),
         head=_modules(base, family.head),
     )
     _refuse_stray_parameters(base, found)
@@ -305,6 +305,12 @@ def encoder(model: nn.Module) -> nn.Module:
     """The module whose output holds the last hidden state, which the head reads."""
     base = unwrapped(model)
     return base.get_submodule(FAMILIES[base.config.model_type].encoder)
+
+
+def layers(model: nn.Module) -> list[nn.Module]:
+    """The layers, from the input upward; cheap, unlike `parts`, which checks every parameter."""
+    base = unwrapped(model)
+    return list(base.get_submodule(FAMILIES[base.config.model_type].layers).children())
 
 
 def final_norm(model: nn.Module) -> nn.Module | None:

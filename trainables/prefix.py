@@ -110,7 +110,7 @@ class _Wanted:
 
 
 def _wanted(spec: TrialSpec, model: nn.Module, split: TokenSplit) -> _Wanted | None:
-    layers = len(models.parts(model).layers)
+    layers = len(models.layers(model))
     boundary = freeze.frozen_layers(spec.freeze, layers)
     # Embeddings alone are looked up as fast as they would be read.
     if not boundary:
@@ -125,21 +125,18 @@ def _wanted(spec: TrialSpec, model: nn.Module, split: TokenSplit) -> _Wanted | N
 def _write(folder: Path, wanted: _Wanted, spec: TrialSpec, model: nn.Module, split: TokenSplit, alive: Alive) -> None:
     """Compute the states of all texts, in passes of similar length, into a folder that then counts."""
     model.eval()
-    ordered = np.argsort(split.lengths, kind="stable")
-    batches = (ordered[start : start + _TEXTS_AT_ONCE] for start in range(0, len(ordered), _TEXTS_AT_ONCE))
     with new_directory(folder, replace=False) as scratch, torch.inference_mode():
         with (scratch / _STATES).open("wb") as file:
             # Reserved first: on a full disk this raises, while writing to the map would kill the process.
             os.posix_fallocate(file.fileno(), 0, wanted.bytes)
         states = np.memmap(scratch / _STATES, wanted.dtype, mode="r+", shape=wanted.shape)
-        for batch in batches:
-            for indices in forward.passes(model, split, batch):
-                with autocast(next(model.parameters()).device, spec.precision):
-                    found = forward.hidden_states(model, split, indices, wanted.boundary, first_only=wanted.first_only)
-                for index, text in zip(indices, found, strict=True):
-                    start = index if wanted.first_only else split.offsets[index]
-                    states[start : start + len(text)] = _array(text, wanted.dtype)
-                alive()
+        for indices in forward.all_passes(model, split, _TEXTS_AT_ONCE):
+            with autocast(next(model.parameters()).device, spec.precision):
+                found = forward.hidden_states(model, split, indices, wanted.boundary, first_only=wanted.first_only)
+            for index, text in zip(indices, found, strict=True):
+                start = index if wanted.first_only else split.offsets[index]
+                states[start : start + len(text)] = _array(text, wanted.dtype)
+            alive()
         states.flush()
 
 

@@ -172,11 +172,9 @@ def predict_logits(
     """
     model.eval()
     device = next(model.parameters()).device
-    ordered = np.argsort(split.lengths, kind="stable")
-    batches = (ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size))
     parts, taken = [], []
     with torch.inference_mode():
-        for indices in itertools.chain.from_iterable(forward.passes(model, split, batch) for batch in batches):
+        for indices in forward.all_passes(model, split, batch_size):
             with autocast(device, precision):
                 parts.append(forward.logits(model, split, indices).float())
             taken.append(indices)

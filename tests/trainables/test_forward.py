@@ -52,6 +52,12 @@ def gradient(model: torch.nn.Module, logits: torch.Tensor) -> dict[str, torch.Te
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
+def assert_same_gradients(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for key, slope in found.items():
+        assert (slope - expected[key]).abs().max() < 1e-4 * max(1.0, float(expected[key].abs().max())), key
+
+
 @pytest.mark.parametrize("policy", ["full", "lora"])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_logits_and_gradients_are_those_of_padded_texts(folders: dict[str, Path], name: str, policy: str) -> None:
@@ -62,10 +68,7 @@ def test_logits_and_gradients_are_those_of_padded_texts(folders: dict[str, Path]
     reference = gradient(model, expected)
     found = forward.logits(model, data, every)
     assert (found - expected).abs().max() < 1e-5
-    slopes = gradient(model, found)
-    assert slopes.keys() == reference.keys()
-    for key, slope in slopes.items():
-        assert (slope - reference[key]).abs().max() < 1e-4 * max(1.0, float(reference[key].abs().max())), key
+    assert_same_gradients(gradient(model, found), reference)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -80,8 +83,7 @@ def test_the_gradient_of_a_batch_does_not_depend_on_its_passes(
     assert len(cut) > 3
     logits = torch.cat([forward.logits(model, data, indices) for indices in cut])
     back = logits[np.argsort(np.concatenate(cut))][np.argsort(data.labels)]
-    for key, slope in gradient(model, back).items():
-        assert (slope - whole[key]).abs().max() < 1e-4 * max(1.0, float(whole[key].abs().max())), key
+    assert_same_gradients(gradient(model, back), whole)
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if models.FAMILIES[VARIANTS[name][0]].padding_free])
@@ -159,10 +161,7 @@ def test_from_kept_states_on_all_is_as_from_the_tokens(
         assert len(cached.hidden.states) == (len(data) if first_only else data.offsets[-1])
         found = forward.logits(model, cached, some)
         assert (found - expected).abs().max() < 1e-5
-        slopes = gradient(model, found)
-        assert slopes.keys() == reference.keys()
-        for key, slope in slopes.items():
-            assert (slope - reference[key]).abs().max() < 1e-4 * max(1.0, float(reference[key].abs().max())), key
+        assert_same_gradients(gradient(model, found), reference)
 
 
 def test_a_model_is_as_before_once_kept_states_have_gone_through_it(folders: dict[str, Path]) -> None:

@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -18,7 +17,7 @@ from trainables.arguments import Frozen
 from trainables.directory import SweepDirectory
 from trainables.errors import InfrastructureError
 from trainables.files import read_json
-from workflows.bench.work import Work
+from workflows.bench.work import Work, trial_name
 from workflows.config import SweepConfig
 
 
@@ -100,11 +99,12 @@ def _sweep(bench: Bench) -> Run:
         _call([sys.executable, "-m", "jobs.sweep", str(file)], {"FLEETUNE_CACHE": str(bench.scratch / "node")})
         seconds = time.perf_counter() - began
         rows = read_json(SweepDirectory(Path(storage) / bench.config.name).leaderboard_json)["rows"]
-    return Run(seconds=seconds, accuracies={_name(row): row["validation/accuracy"] for row in rows})
-
-
-def _name(row: Mapping[str, Any]) -> str:
-    return f"{row['model']} · {row['freeze']} · lr {row['learning_rate']:g}"
+    return Run(
+        seconds=seconds,
+        accuracies={
+            trial_name(row["model"], row["freeze"], row["learning_rate"]): row["validation/accuracy"] for row in rows
+        },
+    )
 
 
 def _call(command: list[str], environment: dict[str, str]) -> None:

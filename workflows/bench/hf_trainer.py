@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from trainables import freeze, models
+from trainables.training import pick_device
 from workflows.bench.work import Work
 
 
@@ -37,23 +38,11 @@ def run(work: Work, *, tuned: bool) -> dict[str, Any]:
     first = work.trials[0]
     tokenizer = AutoTokenizer.from_pretrained(first.model.path)
 
-    def tokens(split: str) -> Dataset:
-        texts, labels = work.texts(split)
-        raw = Dataset.from_dict({"text": texts, "label": labels})
-        return raw.map(
-            lambda rows: tokenizer(rows["text"], truncation=True, max_length=first.training.max_length),
-            batched=True,
-            remove_columns=["text"],
-        )
-
     def model_init(chosen: dict[str, Any] | None) -> Any:
         trial = work.trials[chosen["trial"]] if chosen else first
         with models.quiet():
             model = AutoModelForSequenceClassification.from_pretrained(trial.model.path, num_labels=len(work.labels))
         return freeze.apply(model, trial.freeze, trial.training, work.seed)
-
-    def accuracy(scored: Any) -> dict[str, float]:
-        return {"accuracy": float((np.argmax(scored.predictions, axis=-1) == scored.label_ids).mean())}
 
     def space(_: Any) -> dict[str, Any]:
         points = [{"trial": index, "rate": trial.training.learning_rate} for index, trial in enumerate(work.trials)]
@@ -71,29 +60,13 @@ def run(work: Work, *, tuned: bool) -> dict[str, Any]:
             return super().call_model_init(trial["point"] if trial else None)
 
     with tempfile.TemporaryDirectory() as scratch:
-        arguments = TrainingArguments(
-            output_dir=scratch,
-            eval_strategy="epoch",
-            save_strategy="no",
-            report_to="none",
-            use_cpu=not _has_gpu(),
-            num_train_epochs=first.training.num_train_epochs,
-            per_device_train_batch_size=first.training.per_device_train_batch_size,
-            per_device_eval_batch_size=first.training.per_device_eval_batch_size,
-            weight_decay=first.training.weight_decay,
-            warmup_steps=first.training.warmup_steps,
-            seed=work.seed,
-            bf16=tuned,
-            train_sampling_strategy="group_by_length" if tuned else "random",
-            disable_tqdm=True,
-        )
         trainer = SearchTrainer(
             model_init=model_init,
-            args=arguments,
-            train_dataset=tokens("train"),
-            eval_dataset=tokens("validation"),
+            args=_arguments(work, scratch, tuned=tuned),
+            train_dataset=_tokens(work, tokenizer, "train"),
+            eval_dataset=_tokens(work, tokenizer, "validation"),
             data_collator=DataCollatorWithPadding(tokenizer),
-            compute_metrics=accuracy,
+            compute_metrics=_accuracy,
         )
         ray.init(include_dashboard=False, log_to_driver=False)
         best = trainer.hyperparameter_search(
@@ -115,10 +88,39 @@ def run(work: Work, *, tuned: bool) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - began, "accuracies": accuracies, "scaled": False}
 
 
-def _has_gpu() -> bool:
-    import torch
+def _tokens(work: Work, tokenizer: Any, split: str) -> Dataset:
+    texts, labels = work.texts(split)
+    max_length = work.trials[0].training.max_length
+    return Dataset.from_dict({"text": texts, "label": labels}).map(
+        lambda rows: tokenizer(rows["text"], truncation=True, max_length=max_length),
+        batched=True,
+        remove_columns=["text"],
+    )
 
-    return torch.cuda.is_available()
+
+def _accuracy(scored: Any) -> dict[str, float]:
+    return {"accuracy": float((np.argmax(scored.predictions, axis=-1) == scored.label_ids).mean())}
+
+
+def _arguments(work: Work, folder: str, *, tuned: bool) -> TrainingArguments:
+    """The first trial's arguments; the rate of each trial is set by the search."""
+    wanted = work.trials[0].training
+    return TrainingArguments(
+        output_dir=folder,
+        eval_strategy="epoch",
+        save_strategy="no",
+        report_to="none",
+        use_cpu=pick_device().type == "cpu",
+        num_train_epochs=wanted.num_train_epochs,
+        per_device_train_batch_size=wanted.per_device_train_batch_size,
+        per_device_eval_batch_size=wanted.per_device_eval_batch_size,
+        weight_decay=wanted.weight_decay,
+        warmup_steps=wanted.warmup_steps,
+        seed=work.seed,
+        bf16=tuned,
+        train_sampling_strategy="group_by_length" if tuned else "random",
+        disable_tqdm=True,
+    )
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ class Work(Frozen):
         data = dataset.prepare(config.data, CacheDirectory(storage / "cache"))
         trials = tuple(
             BenchTrial(
-                name=f"{point.model.name} · {point.freeze} · lr {point.training.learning_rate:g}",
+                name=trial_name(point.model.name, point.freeze, point.training.learning_rate),
                 model=models[point.model],
                 freeze=point.freeze,
                 training=point.training,
@@ -59,6 +59,11 @@ class Work(Frozen):
 
         table = pq.read_table(self.data / f"{split}.parquet", columns=["text", "label"])
         return table["text"].to_pylist(), table["label"].to_pylist()
+
+
+def trial_name(model: str, freeze: str, learning_rate: float) -> str:
+    """What every contender calls the same trial."""
+    return f"{model} · {freeze} · lr {learning_rate:g}"
 
 
 def flops(work: Work) -> float:

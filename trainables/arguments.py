@@ -6,7 +6,7 @@ so a value that is refused here never reaches a worker.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -60,6 +60,27 @@ class TrainingArguments(Frozen):
     lora_r: Positive = 8
     lora_alpha: Positive = 16
     lora_dropout: Probability = 0.05
+
+    def without_optimizer(self) -> dict[str, Any]:
+        """All but what the optimizer alone reads.
+
+        Trials of one model, policy and seed that agree in these see the same texts, in the same batches, through the
+        same dropout.
+        """
+        return self.model_dump(exclude=set(_OPTIMIZER))
+
+
+_OPTIMIZER = (
+    "learning_rate",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "max_grad_norm",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "layerwise_lr_decay",
+)
 
 
 class ModelSpec(Frozen):

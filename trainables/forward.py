@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,26 @@ def logits(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> torch.Te
     run = _first_tokens_logits if split.hidden.first_only else _whole_logits
     with _resumed(model, split.hidden.boundary, _kept(model, split, split.hidden, indices)):
         return run(model, split, indices)
+
+
+def logits_of_heads(
+    model: nn.Module, split: TokenSplit, indices: np.ndarray, heads: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    """Logits of several heads at once, shape (heads, texts, classes), from what the frozen layers below them gave.
+
+    `heads` has the head's parameters by their name in the model, those of each head along the first dimension. All
+    heads see the same dropout. The split must hold first tokens of the last layer (`hidden.first_only`).
+    """
+    if split.hidden is None or not split.hidden.first_only:
+        raise ValueError("heads run together on what the last frozen layer gave, and this split does not hold that")
+    inputs = {"input_ids": _first_tokens(model, split, indices)}
+
+    def one(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
+        found: torch.Tensor = torch.func.functional_call(model, parameters, (), inputs).logits
+        return found
+
+    with _resumed(model, split.hidden.boundary, _kept(model, split, split.hidden, indices)):
+        return torch.vmap(one, randomness="same")(dict(heads))
 
 
 def padded_logits(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> torch.Tensor:
@@ -113,9 +133,13 @@ def _row_logits(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> tor
 
 def _first_tokens_logits(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> torch.Tensor:
     """Each text a row of its first token, which is all that the head needs of what the layers gave."""
-    first = torch.from_numpy(split.input_ids[split.offsets[indices]].astype(np.int64)).unsqueeze(1)
-    found: torch.Tensor = model(input_ids=first.to(_device(model))).logits
+    found: torch.Tensor = model(input_ids=_first_tokens(model, split, indices)).logits
     return found
+
+
+def _first_tokens(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> torch.Tensor:
+    first = torch.from_numpy(split.input_ids[split.offsets[indices]].astype(np.int64)).unsqueeze(1)
+    return first.to(_device(model))
 
 
 def _row(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> dict[str, torch.Tensor]:

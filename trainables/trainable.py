@@ -32,19 +32,18 @@ def train_group(config: dict[str, Any]) -> None:
     from trainables.arguments import TrialSpec
     from trainables.directory import TrialDirectory
     from trainables.files import read_json
-    from trainables.trial import run_trial
+    from trainables.group import run_group
     from trainables.watchdog import Watchdog
 
-    for folder in config["trials"]:
-        directory = TrialDirectory(Path(folder))
-        if directory.result.exists():
-            continue
-        spec = TrialSpec.model_validate(read_json(directory.spec)["spec"])
-        with Watchdog(spec.trial_id, directory, config["trial_timeout"]) as watchdog:
-            report = _reporter(spec, watchdog)
+    folders = [TrialDirectory(Path(folder)) for folder in config["trials"]]
+    waiting = [directory for directory in folders if not directory.result.exists()]
+    specs = [TrialSpec.model_validate(read_json(directory.spec)["spec"]) for directory in waiting]
+    with Watchdog(waiting, config["trial_timeout"]) as watchdog:
+        reports = {spec.trial_id: _reporter(spec, watchdog) for spec in specs}
+        for report in reports.values():
             report({})
-            result = run_trial(spec, report)
-        report(result.outcome())
+        for result in run_group(specs, list(reports.values())):
+            reports[result.trial_id](result.outcome())
 
 
 def _reporter(spec: TrialSpec, watchdog: Watchdog) -> Callable[[dict[str, Any]], None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,13 +51,16 @@ class Optimization:
     Clark et al. 2020 (ELECTRA, arXiv:2003.10555) fine-tune, after Howard and Ruder 2018 (arXiv:1801.06146).
     """
 
-    def __init__(self, model: nn.Module, arguments: TrainingArguments, total_steps: int) -> None:
+    def __init__(
+        self, blocks: Mapping[str, Sequence[nn.Parameter]], arguments: TrainingArguments, total_steps: int
+    ) -> None:
+        """`blocks` are what `trained_blocks` gives."""
         from transformers import get_scheduler
 
         self.arguments = arguments
-        self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.trainable = [parameter for parameters in blocks.values() for parameter in parameters]
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(model, arguments),
+            parameter_groups(blocks, arguments),
             lr=arguments.learning_rate,
             betas=(arguments.adam_beta1, arguments.adam_beta2),
             eps=arguments.adam_epsilon,
@@ -76,23 +79,32 @@ class Optimization:
         return applied
 
 
-def parameter_groups(model: nn.Module, arguments: TrainingArguments) -> list[dict[str, Any]]:
-    """AdamW's groups: per block, from the head down, those that decay (matrices) and those that do not.
+def trained_blocks(model: nn.Module, arguments: TrainingArguments) -> dict[str, list[nn.Parameter]]:
+    """The trainable parameters of each block that learns at a rate of its own, from the head down.
 
-    Without layer-wise decay all parameters are of one block, called `all`.
+    Without layer-wise decay all are of one block, called `all`.
     """
     if arguments.layerwise_lr_decay == 1:
         blocks = {"all": list(model.parameters())}
     else:
         found = models.parts(model).blocks()
         blocks = {name: [p for module in found[name] for p in module.parameters()] for name in reversed(found)}
+    return {
+        block: [parameter for parameter in dict.fromkeys(parameters) if parameter.requires_grad]
+        for block, parameters in blocks.items()
+    }
+
+
+def parameter_groups(
+    blocks: Mapping[str, Sequence[nn.Parameter]], arguments: TrainingArguments
+) -> list[dict[str, Any]]:
+    """AdamW's groups: per block, from the head down, those that decay (matrices) and those that do not."""
     groups = []
     for depth, (block, parameters) in enumerate(blocks.items()):
         rate = arguments.learning_rate * arguments.layerwise_lr_decay**depth
-        trainable = [parameter for parameter in dict.fromkeys(parameters) if parameter.requires_grad]
         for chosen, decay in (
-            ([p for p in trainable if p.ndim >= 2], arguments.weight_decay),
-            ([p for p in trainable if p.ndim < 2], 0.0),
+            ([p for p in parameters if p.ndim >= 2], arguments.weight_decay),
+            ([p for p in parameters if p.ndim < 2], 0.0),
         ):
             if chosen:
                 groups.append({"params": chosen, "weight_decay": decay, "lr": rate, "block": block})
@@ -105,6 +117,48 @@ def warmup_steps(arguments: TrainingArguments, total_steps: int) -> int:
     return int(wanted) if wanted >= 1 else math.ceil(total_steps * wanted)
 
 
+class Steps:
+    """What is applied at each optimizer step of one epoch. Losses stay on the device: no step waits for them."""
+
+    def __init__(self, epoch: int, steps: int, device: torch.device) -> None:
+        self.first = (epoch - 1) * steps + 1
+        self._losses = torch.zeros(steps, device=device)
+        self._rates: list[dict[str, float]] = []
+        self._stamps: list[int] = []
+
+    def add(self, loss: torch.Tensor, rates: dict[str, float]) -> int:
+        """Take the mean loss of the next step and the rate of each block, top first; returns the step's number."""
+        self._losses[len(self._rates)] = loss
+        self._rates.append(rates)
+        self._stamps.append(int(time.time() * 1000))
+        return self.first + len(self._rates) - 1
+
+    def series(self) -> StepSeries:
+        """All steps. Raises TrialFailure("nan") naming the step and rate of the first loss that is not finite."""
+        rates, losses = self._rates, self._losses.tolist()
+        top = [next(iter(applied.values())) for applied in rates]
+        for index, value in enumerate(losses):
+            if not math.isfinite(value):
+                raise TrialFailure(
+                    "nan", f"training loss became {value} at step {self.first + index} (learning rate {top[index]:g})"
+                )
+        by_block = {block: [applied[block] for applied in rates] for block in rates[0]} if len(rates[0]) > 1 else {}
+        return StepSeries(
+            step=list(range(self.first, self.first + len(rates))),
+            learning_rate=top,
+            loss=losses,
+            timestamp=self._stamps,
+            block_learning_rates=by_block,
+        )
+
+
+def micro_batches(arguments: TrainingArguments, texts: int, seed: int, epoch: int) -> list[list[np.ndarray]]:
+    """The batches of each optimizer step of an epoch, as arrays of text indices."""
+    batches = batch_order(seed, epoch, texts, arguments.per_device_train_batch_size)
+    width = arguments.gradient_accumulation_steps
+    return [batches[start : start + width] for start in range(0, len(batches), width)]
+
+
 def train_epoch(
     model: nn.Module,
     split: TokenSplit,
@@ -115,37 +169,20 @@ def train_epoch(
     precision: Precision,
     on_step: OnStep,
 ) -> StepSeries:
-    """One pass over the training texts. Losses stay on the device until the epoch ends, so no step waits for them.
+    """One pass over the training texts. Raises TrialFailure("nan") where a loss is not finite."""
+    steps = micro_batches(optimization.arguments, len(split), seed, epoch)
+    applied = Steps(epoch, len(steps), next(model.parameters()).device)
+    begin_epoch(model, seed, epoch)
+    for batches in steps:
+        loss = _accumulate(model, split, batches, precision)
+        on_step(applied.add(loss, optimization.step()))
+    return applied.series()
 
-    Raises TrialFailure("nan") naming the step and learning rate of the first loss that is not finite.
-    """
-    arguments = optimization.arguments
-    device = next(model.parameters()).device
-    batches = batch_order(seed, epoch, len(split), arguments.per_device_train_batch_size)
-    steps = optimizer_steps(arguments, len(split))
-    first = (epoch - 1) * steps + 1
-    losses = torch.zeros(steps, device=device)
-    rates: list[dict[str, float]] = []
-    stamps = []
+
+def begin_epoch(model: nn.Module, seed: int, epoch: int) -> None:
+    """Put the blocks that train in train mode, and dropout at where the trial's seed has it for this epoch."""
     torch.manual_seed(derived_seed(seed, f"dropout/{epoch}"))
     freeze.set_train_mode(model)
-    for index in range(steps):
-        chosen = batches[index * arguments.gradient_accumulation_steps :][: arguments.gradient_accumulation_steps]
-        losses[index] = _accumulate(model, split, chosen, precision)
-        rates.append(optimization.step())
-        stamps.append(int(time.time() * 1000))
-        on_step(first + index)
-    values = losses.tolist()
-    top = [next(iter(applied.values())) for applied in rates]
-    _refuse_non_finite(values, top, first)
-    by_block = {block: [applied[block] for applied in rates] for block in rates[0]} if len(rates[0]) > 1 else {}
-    return StepSeries(
-        step=list(range(first, first + steps)),
-        learning_rate=top,
-        loss=values,
-        timestamp=stamps,
-        block_learning_rates=by_block,
-    )
 
 
 def _accumulate(model: nn.Module, split: TokenSplit, batches: list[np.ndarray], precision: Precision) -> torch.Tensor:
@@ -183,11 +220,3 @@ def predict_logits(
     result = np.empty_like(logits)
     result[np.concatenate(taken)] = logits
     return result
-
-
-def _refuse_non_finite(losses: list[float], rates: list[float], first: int) -> None:
-    for index, value in enumerate(losses):
-        if not math.isfinite(value):
-            raise TrialFailure(
-                "nan", f"training loss became {value} at step {first + index} (learning rate {rates[index]:g})"
-            )

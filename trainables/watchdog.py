@@ -11,7 +11,7 @@ import faulthandler
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -20,14 +20,14 @@ from trainables.records import Result
 
 
 class Watchdog:
-    """Use as a context manager around a trial; `beat` says that it still moves.
+    """Use as a context manager around the trials of one group; `beat` says that they still move.
 
-    After `seconds` without a beat the stacks of all threads go to the trial's log, the trial is recorded as
-    FAILED(timeout), and the process ends with exit code 1.
+    After `seconds` without a beat the stacks of all threads go to the log of each trial that has no result, it is
+    recorded as FAILED(timeout), and the process ends with exit code 1.
     """
 
-    def __init__(self, trial_id: str, directory: TrialDirectory, seconds: float) -> None:
-        self.trial_id, self.directory, self.seconds = trial_id, directory, seconds
+    def __init__(self, directories: Sequence[TrialDirectory], seconds: float) -> None:
+        self.directories, self.seconds = directories, seconds
         self._started = int(time.time() * 1000)
         self._last = time.monotonic()
         self._paused = False
@@ -60,18 +60,23 @@ class Watchdog:
                 self._end()
 
     def _end(self) -> None:
-        self.directory.root.mkdir(parents=True, exist_ok=True)
-        with self.directory.log.open("a", encoding="utf-8") as stream:
+        for directory in self.directories:
+            if not directory.result.exists():
+                self._record(directory)
+        os._exit(1)
+
+    def _record(self, directory: TrialDirectory) -> None:
+        directory.root.mkdir(parents=True, exist_ok=True)
+        with directory.log.open("a", encoding="utf-8") as stream:
             stream.write(f"no step for {self.seconds:g} seconds; where each thread stood:\n")
             stream.flush()
             faulthandler.dump_traceback(stream, all_threads=True)
         Result(
             kind="trial",
-            trial_id=self.trial_id,
+            trial_id=directory.root.name,
             status="FAILED",
             reason="timeout",
             message=f"no step for {self.seconds:g} seconds (resources.trial_timeout); its stack is in log.txt",
             started=self._started,
             ended=int(time.time() * 1000),
-        ).write(self.directory.result)
-        os._exit(1)
+        ).write(directory.result)

@@ -72,10 +72,14 @@ def write(
     config: SweepConfig,
     data: LabelledData,
     precision: Precision,
+    groups: Sequence[Sequence[str]],
     planned: Sequence[PlannedTrial],
     earlier: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """Write the manifest for this run of the sweep, keeping the identity of an earlier one; returns it."""
+    """Write the manifest for this run of the sweep, keeping the identity of an earlier one; returns it.
+
+    `groups` has the ids of the trials that a worker runs together.
+    """
     manifest = {
         "schema": SCHEMA,
         "sweep_id": earlier["sweep_id"] if earlier else secrets.token_hex(8),
@@ -92,7 +96,7 @@ def write(
         },
         "precision": precision,
         "versions": versions(),
-        **_planned(planned),
+        **_planned(planned, groups),
         "baselines": list(config.baselines),
     }
     write_json(sweep.manifest, manifest)
@@ -100,13 +104,13 @@ def write(
 
 
 def write_trials(sweep: SweepDirectory, planned: Sequence[PlannedTrial]) -> None:
-    """Bring the trials in the manifest up to date while a search draws them."""
-    write_json(sweep.manifest, read_json(sweep.manifest) | _planned(planned))
+    """Bring the trials in the manifest up to date while a search draws them, each a group of its own."""
+    singles = [[trial.trial_id] for trial in planned]
+    write_json(sweep.manifest, read_json(sweep.manifest) | _planned(planned, singles))
 
 
-def _planned(planned: Sequence[PlannedTrial]) -> dict[str, list[Any]]:
-    names = [trial.trial_id for trial in planned]
-    return {"trials": names, "groups": [[name] for name in names]}
+def _planned(planned: Sequence[PlannedTrial], groups: Sequence[Sequence[str]]) -> dict[str, list[Any]]:
+    return {"trials": [trial.trial_id for trial in planned], "groups": [list(group) for group in groups]}
 
 
 def versions() -> dict[str, str]:

@@ -24,6 +24,7 @@ from trainables.errors import Interrupted
 from workflows import cluster, inference, leaderboard, manifest, publish, trials
 from workflows.baselines import run_baseline
 from workflows.cluster import Request
+from workflows.groups import groups
 from workflows.leaderboard import Leaderboard
 from workflows.plan import PlannedTrial
 from workflows.prepare import Prepared, phase, prepare
@@ -109,14 +110,15 @@ def _run(prepared: Prepared, console: Console) -> Outcome:
             baselines.result()
         slots = found.slots(request, config.resources.max_concurrent_trials)
         planned = prepared.plan(precision)
-        manifest.write(sweep, config, prepared.data, precision, planned, prepared.earlier)
+        together = groups(planned, config.search, prepared.earlier)
+        manifest.write(sweep, config, prepared.data, precision, together, planned, prepared.earlier)
         for trial in planned:
             trials.lay_out(prepared, trial, precision)
         for left_over in sweep.root.glob(f"{_EXPORTS}*"):
             shutil.rmtree(left_over, ignore_errors=True)
         writer = Writer(sweep, prepared.tracking_uri, prepared.experiment)
         with _tracked(writer, console), tempfile.TemporaryDirectory(dir=sweep.root, prefix=_EXPORTS) as exports:
-            planned = trials.run(prepared, planned, precision, request, slots, writer, console)
+            planned = trials.run(prepared, planned, together, precision, request, slots, writer, console)
             publish.measure(prepared, trials.results(prepared, planned), request, writer, console)
             ranked = _rank(prepared, planned)
             with phase(console, "checking and publishing the champion"):

@@ -6,7 +6,7 @@ manifest before a worker gets it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -74,6 +74,7 @@ def lay_out(prepared: Prepared, trial: PlannedTrial, precision: Precision) -> No
 def run(
     prepared: Prepared,
     planned: Sequence[PlannedTrial],
+    groups: Sequence[Sequence[str]],
     precision: Precision,
     request: Request,
     slots: int,
@@ -82,14 +83,15 @@ def run(
 ) -> list[PlannedTrial]:
     """Dispatch what is not finished, and record what was lost with its workers; returns all trials of the sweep.
 
-    Those that are `planned` go longest first; those that a search draws on the way are laid out as they come.
+    Those that are `planned` go in their `groups`, longest first; those that a search draws on the way are laid out
+    as they come.
     """
     config, sweep = prepared.config, prepared.sweep
     every, known = list(planned), results(prepared, planned)
     finished = {trial.trial_id: known[trial.trial_id] for trial in planned if trial.trial_id in known}
     expected = _expected(prepared, planned, precision)
-    at_once = min(slots, expected - len(finished))
-    console.print(f"{expected - len(finished)} of {expected} trials to run, {at_once} at a time, each on {request}")
+    waiting = _unfinished(planned, groups, finished)
+    console.print(_announcement(expected, expected - len(finished), waiting, slots, request))
     with Board(planned, config.training.metric_for_best_model, console, finished, expected) as board:
 
         def on_drawn(trials: list[PlannedTrial]) -> None:
@@ -105,7 +107,7 @@ def run(
                 writer.notify()
 
         lost = dispatch(
-            _source(prepared, precision, [trial for trial in planned if trial.trial_id not in finished], on_drawn),
+            _source(prepared, precision, waiting, on_drawn),
             request,
             slots,
             trial_timeout=seconds(config.resources.trial_timeout),
@@ -124,6 +126,16 @@ def run(
     return every
 
 
+def _announcement(
+    expected: int, left: int, waiting: Sequence[Sequence[PlannedTrial]], slots: int, request: Request
+) -> str:
+    """What is about to run: `left` of the `expected` trials, of which those `waiting` are known."""
+    together = sum(len(group) for group in waiting if len(group) > 1)
+    units = left - sum(len(group) - 1 for group in waiting)
+    shared = f"; {together} that train the head alone run together" if together else ""
+    return f"{left} of {expected} trials to run, {min(slots, units)} at a time, each on {request}{shared}"
+
+
 def _expected(prepared: Prepared, planned: Sequence[PlannedTrial], precision: Precision) -> int:
     """How many trials there will be, if the space holds as many points as the search may draw."""
     search = prepared.config.search
@@ -135,14 +147,23 @@ def _expected(prepared: Prepared, planned: Sequence[PlannedTrial], precision: Pr
 def _source(
     prepared: Prepared,
     precision: Precision,
-    waiting: Sequence[PlannedTrial],
+    waiting: Sequence[Sequence[PlannedTrial]],
     on_drawn: Callable[[list[PlannedTrial]], None],
 ) -> Source:
-    """Where the groups to dispatch come from: here each trial is a group of its own."""
+    """Where the groups to dispatch come from."""
     if ALGORITHMS[prepared.config.search.algorithm].draws:
         return Drawn(prepared.planner(precision), prepared.sweep, on_drawn)
-    longest_first = sorted(waiting, key=plan.work, reverse=True)
-    return Listed([[prepared.sweep.trial(trial.trial_id)] for trial in longest_first])
+    longest_first = sorted(waiting, key=lambda group: sum(map(plan.work, group)), reverse=True)
+    return Listed([[prepared.sweep.trial(trial.trial_id) for trial in group] for group in longest_first])
+
+
+def _unfinished(
+    planned: Sequence[PlannedTrial], groups: Sequence[Sequence[str]], finished: Container[str]
+) -> list[list[PlannedTrial]]:
+    """The groups, without the trials that have ended."""
+    waiting = {trial.trial_id: trial for trial in planned if trial.trial_id not in finished}
+    left = [[waiting[trial_id] for trial_id in group if trial_id in waiting] for group in groups]
+    return [group for group in left if group]
 
 
 def _halving(prepared: Prepared, finished: Iterable[str]) -> Halving:

@@ -269,6 +269,37 @@ def test_a_trial_that_fails_leaves_the_others_complete_and_exits_with_3(workplac
 
 
 @pytest.mark.slow
+def test_heads_train_together_and_are_trials_all_the_same(workplace: Workplace) -> None:
+    command = ("sweep", "sweep.yaml", "--set", "name=heads", "--set", "tracking.register_as=null")
+    space = "[{model: ./bert, freeze: head, learning_rate: [1e-3, 3e-3, 1e-2]}, {model: ./bert, learning_rate: 3e-3}]"
+    ended = workplace.fleetune(*command, "--set", f"search.space={space}", "--set", "search.seeds=[1, 2]")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "8 of 8 trials to run, 2 at a time" in ended.stdout
+    assert "6 that train the head alone run together" in ended.stdout
+    groups = read_json(workplace.folder / "runs/heads/manifest.json")["groups"]
+    assert sorted(map(len, groups)) == [1, 1, 3, 3]
+    rows = [row for row in workplace.leaderboard("heads")["rows"] if row["kind"] == "trial"]
+    assert [row["status"] for row in rows] == ["DONE"] * 8
+    for group in groups:
+        (seed,) = {row["seed"] for row in rows if row["trial_id"] in group}
+        for trial_id in group:
+            folder = workplace.folder / "runs/heads/trials" / trial_id
+            assert read_json(folder / "trial.json")["spec"]["seed"] == seed
+            assert len(list(folder.glob("epoch-*.json"))) == 4
+    assert [run.info.status for run in workplace.runs("heads")] == ["FINISHED"] * 11
+    # One that is lost is trained again, by itself.
+    lost = next(group for group in groups if len(group) == 3)[1]
+    before = workplace.leaderboard("heads")
+    (workplace.folder / "runs/heads/trials" / lost / "result.json").unlink()
+    again = workplace.fleetune(*command, "--set", f"search.space={space}", "--set", "search.seeds=[1, 2]")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "1 of 8 trials to run" in again.stdout
+    after = workplace.leaderboard("heads")
+    assert [row["trial_id"] for row in after["rows"]] == [row["trial_id"] for row in before["rows"]]
+    assert read_json(workplace.folder / "runs/heads/manifest.json")["groups"] == groups
+
+
+@pytest.mark.slow
 def test_a_trial_that_hangs_is_ended_and_tried_again_by_the_same_command(workplace: Workplace) -> None:
     from filelock import FileLock
 

@@ -25,7 +25,7 @@ def test_a_scheduler_sees_the_metric_after_every_epoch_but_the_last(
     spec = trial_spec(
         tiny_model("bert", tmp_path / "bert"), tmp_path, num_train_epochs=3, metric_for_best_model="f1_macro"
     )
-    report = _reporter(spec, Watchdog(spec.trial_id, TrialDirectory(tmp_path), 60))
+    report = _reporter(spec, Watchdog([TrialDirectory(tmp_path)], 60))
     metrics = {"validation/f1_macro": 0.5, "validation/accuracy": 0.75}
     report({"epoch": 1, "step": 3, "total_steps": 24})
     for epoch in (1, 2, 3):

@@ -19,7 +19,7 @@ from trainables.watchdog import Watchdog
 def hang_here():
     time.sleep(60)
 
-with Watchdog("abc", TrialDirectory(Path(sys.argv[1])), 0.6) as watchdog:
+with Watchdog([TrialDirectory(Path(sys.argv[1]))], 0.6) as watchdog:
     for _ in range(6):
         time.sleep(0.2)
         watchdog.beat()

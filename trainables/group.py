@@ -1,0 +1,85 @@
+"""Trials that a worker runs together, where that pays: heads of one frozen encoder train at once.
+
+Each is a trial still, with its own records, checkpoint, result and failures. What cannot be shared after all is run
+one trial after the other.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+
+from trainables.arguments import TrialSpec
+from trainables.attempt import Attempt, Progress, Report, logged
+from trainables.heads import Heads
+from trainables.records import Result
+from trainables.trial import Setting, end_epoch, evaluate, run_trial
+
+
+def run_group(specs: Sequence[TrialSpec], reports: Sequence[Report]) -> Iterator[Result]:
+    """Run the trials of one group; yields the end of each, which is also in its `result.json`.
+
+    Trials of a group differ in what the optimizer reads (`TrainingArguments.without_optimizer`), and in nothing else.
+    `reports` are told of the progress of each, as by `run_trial`.
+    """
+    attempts: list[Attempt] = []
+    if len(specs) > 1:
+        attempts = [Attempt(spec, report) for spec, report in zip(specs, reports, strict=True)]
+        _try_together(attempts)
+    for attempt in attempts:
+        if attempt.result:
+            yield attempt.result
+    done = {attempt.spec.trial_id for attempt in attempts if attempt.result}
+    for spec, report in zip(specs, reports, strict=True):
+        if spec.trial_id not in done:
+            yield run_trial(spec, report)
+
+
+def _try_together(attempts: Sequence[Attempt]) -> None:
+    """Train what can be trained together. An error that is not one trial's own leaves the others to be run alone."""
+    try:
+        _train_and_evaluate(attempts)
+    except Exception:  # noqa: BLE001 - each trial meets it again by itself, and records it
+        with logged(*attempts):
+            logging.getLogger(__name__).warning(
+                "the trials of this group are run one by one:\n%s", traceback.format_exc()
+            )
+
+
+def _train_and_evaluate(attempts: Sequence[Attempt]) -> None:
+    spec = attempts[0].spec
+    with logged(*attempts):
+        setting = Setting.of(spec)
+        alive = Progress(attempts, 1, setting.total_steps).alive
+        # A second of work for all is a part of a second for each.
+        shared = setting.attach(spec, "train", alive) / len(attempts)
+        hidden = setting.splits["train"].hidden
+        if hidden is None or not hidden.first_only:
+            return
+        setting.attach(spec, "validation", alive)
+        heads = Heads(setting.model, [attempt.spec.training for attempt in attempts], setting.total_steps)
+    for attempt in attempts:
+        attempt.train_seconds = shared
+    for epoch in range(1, spec.training.num_train_epochs + 1):
+        _epoch(attempts, setting, heads, epoch)
+    for attempt in attempts:
+        if attempt.result is None:
+            with attempt.recorded():
+                evaluate(attempt, setting)
+
+
+def _epoch(attempts: Sequence[Attempt], setting: Setting, heads: Heads, epoch: int) -> None:
+    """Train all heads for an epoch, then score each that has not failed."""
+    spec, began = attempts[0].spec, time.perf_counter()
+    progress = Progress(attempts, epoch, setting.total_steps)
+    split = setting.splits["train"]
+    with logged(*attempts):
+        applied = heads.train_epoch(split, seed=spec.seed, epoch=epoch, precision=spec.precision, on_step=progress)
+    seconds = (time.perf_counter() - began) / len(attempts)
+    for index, attempt in enumerate(attempts):
+        if attempt.result is None:
+            with attempt.recorded():
+                heads.put(index)
+                end_epoch(attempt, setting, epoch, applied[index].series(), seconds, progress)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from trainables.arguments import TrialSpec, better
+from trainables.checkpoint import Background
 from trainables.directory import TrialDirectory
 from trainables.errors import BadInput, Reason, TrialFailure
 from trainables.records import EpochRecord, Result
@@ -48,6 +49,7 @@ class Attempt:
         self.train_seconds = 0.0
         self.best: Best | None = None
         self.result: Result | None = None
+        self.checkpoints = Background(self.directory.checkpoint)
         _forget_earlier_attempt(self.directory)
 
     @contextlib.contextmanager
@@ -57,6 +59,7 @@ class Attempt:
             try:
                 yield
             except Exception as error:  # noqa: BLE001 - recorded with its reason; the sweep goes on
+                self.give_up()
                 reason, message = _explain(error)
                 logging.getLogger(__name__).error("FAILED(%s): %s\n%s", reason, message, traceback.format_exc())
                 self.end(
@@ -81,6 +84,11 @@ class Attempt:
             return False
         self.best = Best(record, logits)
         return True
+
+    def give_up(self) -> None:
+        """Leave nothing behind that still writes to the trial's folder."""
+        with contextlib.suppress(Exception):
+            self.checkpoints.wait()
 
     def end(self, result: Result) -> None:
         """Write how the trial has ended."""

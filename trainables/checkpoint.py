@@ -14,6 +14,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,6 +60,40 @@ class Checkpoint(NamedTuple):
 
 def save(model: nn.Module, spec: TrialSpec, epoch: int, directory: Path) -> None:
     """Write the trained weights of `model` as a COMMIT-ed directory, replacing an earlier one."""
+    _write(_snapshot(model, spec, epoch), directory)
+
+
+class Background:
+    """Writes a trial's checkpoints to `directory` while training goes on, one at a time."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._writing: Future[None] | None = None
+
+    def save(self, model: nn.Module, spec: TrialSpec, epoch: int) -> None:
+        """Copy the trained weights as they are now, and begin to write them; raises what the write before has met."""
+        self.wait()
+        snapshot = _snapshot(model, spec, epoch)
+        thread = ThreadPoolExecutor(1, thread_name_prefix="fleetune-checkpoint")
+        self._writing = thread.submit(_write, snapshot, self.directory)
+        thread.shutdown(wait=False)
+
+    def wait(self) -> None:
+        """Return when nothing is being written any more; raises what a write has met."""
+        writing, self._writing = self._writing, None
+        if writing:
+            writing.result()
+
+
+class _Snapshot(NamedTuple):
+    """A checkpoint that is still to be written: what training changes is copied."""
+
+    tensors: dict[str, torch.Tensor]
+    config: Any
+    info: CheckpointInfo
+
+
+def _snapshot(model: nn.Module, spec: TrialSpec, epoch: int) -> _Snapshot:
     info = CheckpointInfo(
         trial_id=spec.trial_id,
         model=spec.model,
@@ -68,13 +103,20 @@ def save(model: nn.Module, spec: TrialSpec, epoch: int, directory: Path) -> None
         precision=spec.precision,
         epoch=epoch,
     )
-    tensors = {name: value.detach().cpu().contiguous() for name, value in _trained(model).items()}
+    tensors = {
+        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, value in _trained(model).items()
+    }
+    return _Snapshot(tensors, models.unwrapped(model).config, info)
+
+
+def _write(snapshot: _Snapshot, directory: Path) -> None:
     with new_directory(directory) as scratch:
-        save_file(tensors, scratch / WEIGHTS, metadata={"format": "pt"})
-        models.unwrapped(model).config.save_pretrained(scratch)
-        for path in model_folder.tokenizer_files(Path(spec.model.path)):
+        save_file(snapshot.tensors, scratch / WEIGHTS, metadata={"format": "pt"})
+        snapshot.config.save_pretrained(scratch)
+        for path in model_folder.tokenizer_files(Path(snapshot.info.model.path)):
             shutil.copyfile(path, scratch / path.name)
-        info.write(scratch / INFO)
+        snapshot.info.write(scratch / INFO)
 
 
 def restore(model: nn.Module, directory: Path) -> None:

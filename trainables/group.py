@@ -42,6 +42,8 @@ def _try_together(attempts: Sequence[Attempt]) -> None:
     try:
         _train_and_evaluate(attempts)
     except Exception:  # noqa: BLE001 - each trial meets it again by itself, and records it
+        for attempt in attempts:
+            attempt.give_up()
         with logged(*attempts):
             logging.getLogger(__name__).warning(
                 "the trials of this group are run one by one:\n%s", traceback.format_exc()

@@ -123,7 +123,7 @@ def end_epoch(
         steps=steps,
     )
     if attempt.take(record, logits):
-        checkpoint.save(setting.model, spec, epoch, attempt.directory.checkpoint)
+        attempt.checkpoints.save(setting.model, spec, epoch)
     attempt.report({"epoch": epoch, "step": record.step, "total_steps": setting.total_steps, "metrics": record.metrics})
 
 
@@ -132,6 +132,7 @@ def evaluate(attempt: Attempt, setting: Setting) -> None:
     spec, best = attempt.spec, attempt.best
     if best is None:
         raise TrialFailure("user", "no epoch was trained")
+    attempt.checkpoints.wait()
     checkpoint.restore(setting.model, attempt.directory.checkpoint)
     trainable, total = freeze.count_parameters(setting.model)
     progress = Progress([attempt], spec.training.num_train_epochs, setting.total_steps, step=setting.total_steps)

@@ -12,10 +12,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from tests.tiny import edit_config, tiny_model, tiny_spec
+from tests.tiny_data import trial_spec
 from trainables import checkpoint, freeze, models
 from trainables.arguments import TrainingArguments, TrialSpec
 from trainables.errors import BadInput, CorruptFile
 from trainables.files import new_directory
+from trainables.trial import run_trial
 
 FAMILIES = sorted(models.FAMILIES)
 NAMES = [name.replace("top-N", "top-2") for name in freeze.POLICIES]
@@ -320,3 +322,39 @@ def test_an_exported_tokenizer_without_a_limit_gets_the_models(saved: Path, tmp_
     path = tmp_path / "out" / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": 10**30}))
     assert checkpoint.load_exported(tmp_path / "out")[1].model_max_length == 512
+
+
+def test_what_is_written_in_the_background_is_what_the_weights_were(folders: dict[str, Path], tmp_path: Path) -> None:
+    spec = trial(folders["bert"], "full")
+    model = trained(spec)
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
+    background = checkpoint.Background(tmp_path / "checkpoint")
+    background.save(model, spec, 1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    background.wait()
+    for name, value in checkpoint.load(tmp_path / "checkpoint").model.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_what_goes_wrong_in_the_background_is_raised_to_whoever_waits(folders: dict[str, Path], tmp_path: Path) -> None:
+    spec = trial(folders["bert"], "full")
+    (tmp_path / "file").write_text("not a folder")
+    background = checkpoint.Background(tmp_path / "file" / "checkpoint")
+    background.save(trained(spec), spec, 1)
+    with pytest.raises(OSError):
+        background.wait()
+    background.wait()
+
+
+def test_a_trial_whose_checkpoint_cannot_be_written_fails_with_the_reason(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    result = run_trial(trial_spec(folders["bert"], tmp_path))
+    assert (result.status, result.reason) == ("FAILED", "infra")
+    assert "No space left on device" in (result.message or "")

@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 PYTEST := $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format test-fast test-slow test-cluster test-browser bench clean
+.PHONY: help demo test lint format test-fast test-slow test-cluster test-browser bench curves clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ test-browser: $(INSTALLED) ## Tests that look at pages in a real headless Chromi
 
 bench: $(INSTALLED) ## Time Fleetune against the plain loop and HF Trainer + Ray Tune (BENCH="--rows 500 --rounds 1")
 	@$(BIN)/python -m jobs.bench $(BENCH)
+
+curves: $(INSTALLED) ## Time sweeps as trials, texts or their length grow (CURVES="--curve trials")
+	@$(BIN)/python -m jobs.curves $(CURVES)
 
 lint: $(INSTALLED) ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .

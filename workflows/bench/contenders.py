@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import psutil
 import yaml
 
 from trainables.arguments import Frozen
@@ -20,16 +22,20 @@ from trainables.files import read_json
 from workflows.bench.work import Work, trial_name
 from workflows.config import SweepConfig
 
+_SAMPLED_SECONDS = 0.25
+
 
 class Run(Frozen):
     """One run of a contender: seconds of the whole command, best validation accuracy of each trial.
 
-    `scaled` is true where only some of the steps were timed; then there are no accuracies.
+    `scaled` is true where only some of the steps were timed; then there are no accuracies. `peak_bytes` is the most
+    that any one of its processes held in memory at once, files that it maps included.
     """
 
     seconds: float
     accuracies: dict[str, float]
     scaled: bool = False
+    peak_bytes: int = 0
 
 
 class Bench(Frozen):
@@ -60,12 +66,12 @@ def hf_trainer_tuned(bench: Bench) -> Run:
 def fleetune_cold(bench: Bench) -> Run:
     """A sweep with nothing cached: the whole command, records, checkpoints, MLflow and report included."""
     shutil.rmtree(bench.scratch / "node", ignore_errors=True)
-    return _sweep(bench)
+    return run_sweep(bench.config, bench.scratch)
 
 
 def fleetune_warm(bench: Bench) -> Run:
     """The same sweep again under another name, with the frozen layers of the one before."""
-    return _sweep(bench)
+    return run_sweep(bench.config, bench.scratch)
 
 
 # In the order in which they take turns.
@@ -78,38 +84,59 @@ CONTENDERS: Mapping[str, Callable[[Bench], Run]] = {
 }
 
 
+def run_sweep(config: SweepConfig, scratch: Path) -> Run:
+    """Run `fleetune sweep` without baselines in a storage of its own, with the node's cache in `scratch`."""
+    with tempfile.TemporaryDirectory(dir=scratch) as storage:
+        file = Path(storage) / "bench.yaml"
+        values = config.model_dump(mode="json", exclude_unset=True) | {"storage": storage, "baselines": []}
+        file.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+        command = [sys.executable, "-m", "jobs.sweep", str(file)]
+        seconds, peak_bytes = _call(command, {"FLEETUNE_CACHE": str(scratch / "node")})
+        rows = read_json(SweepDirectory(Path(storage) / config.name).leaderboard_json)["rows"]
+    accuracies = {
+        trial_name(row["model"], row["freeze"], row["learning_rate"]): row["validation/accuracy"] for row in rows
+    }
+    return Run(seconds=seconds, accuracies=accuracies, peak_bytes=peak_bytes)
+
+
 def _module(name: str, bench: Bench, extra: list[str]) -> Run:
     given, left = bench.scratch / "work.json", bench.scratch / "outcome.json"
     given.write_text(bench.work.model_dump_json(), encoding="utf-8")
     left.unlink(missing_ok=True)
-    began = time.perf_counter()
-    _call([sys.executable, "-m", name, str(given), str(left), *extra], {})
-    seconds = time.perf_counter() - began
-    run = Run.model_validate_json(left.read_text(encoding="utf-8"))
+    seconds, peak_bytes = _call([sys.executable, "-m", name, str(given), str(left), *extra], {})
+    run = Run.model_validate_json(left.read_text(encoding="utf-8")).model_copy(update={"peak_bytes": peak_bytes})
     # What was sampled says itself how long the whole would take.
     return run if run.scaled else run.model_copy(update={"seconds": seconds})
 
 
-def _sweep(bench: Bench) -> Run:
-    with tempfile.TemporaryDirectory(dir=bench.scratch) as storage:
-        file = Path(storage) / "bench.yaml"
-        values = bench.config.model_dump(mode="json", exclude_unset=True) | {"storage": storage, "baselines": []}
-        file.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-        began = time.perf_counter()
-        _call([sys.executable, "-m", "jobs.sweep", str(file)], {"FLEETUNE_CACHE": str(bench.scratch / "node")})
-        seconds = time.perf_counter() - began
-        rows = read_json(SweepDirectory(Path(storage) / bench.config.name).leaderboard_json)["rows"]
-    return Run(
-        seconds=seconds,
-        accuracies={
-            trial_name(row["model"], row["freeze"], row["learning_rate"]): row["validation/accuracy"] for row in rows
-        },
-    )
-
-
-def _call(command: list[str], environment: dict[str, str]) -> None:
+def _call(command: list[str], environment: dict[str, str]) -> tuple[float, int]:
+    """Run a command to its end; returns its seconds and the peak memory of its largest process."""
     # Offline, and with progress bars off, for all alike.
     quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-    found = subprocess.run(command, capture_output=True, text=True, env=os.environ | quiet | environment, check=False)  # noqa: S603
-    if found.returncode:
-        raise InfrastructureError(f"{' '.join(command[2:])} ended with {found.returncode}:\n{found.stderr[-2000:]}")
+    began, peak = time.perf_counter(), 0
+    with tempfile.TemporaryFile("w+") as told:
+        process = subprocess.Popen(  # noqa: S603
+            command, stdout=subprocess.DEVNULL, stderr=told, env=os.environ | quiet | environment
+        )
+        while process.poll() is None:
+            peak = max(peak, _largest(process.pid))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_SAMPLED_SECONDS)
+        seconds = time.perf_counter() - began
+        if process.returncode:
+            told.seek(0)
+            raise InfrastructureError(
+                f"{' '.join(command[2:])} ended with {process.returncode}:\n{told.read()[-2000:]}"
+            )
+    return seconds, peak
+
+
+def _largest(pid: int) -> int:
+    """Resident bytes of the largest process below `pid`, itself included."""
+    found = [0]
+    with contextlib.suppress(psutil.Error):
+        parent = psutil.Process(pid)
+        for process in (parent, *parent.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                found.append(process.memory_info().rss)
+    return max(found)

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import os
-import platform
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from trainables.arguments import Frozen
 from trainables.errors import BadInput, nearest
 from workflows.bench.contenders import CONTENDERS, Bench, Run
+from workflows.bench.hardware import peak_flops, processor
 from workflows.bench.work import Work, flops
 from workflows.config import SweepConfig
 from workflows.manifest import versions
-
-_SIZE = 2048
-_PRODUCTS = 5
 
 
 class Row(Frozen):
@@ -66,6 +61,8 @@ def compare(
     for name in contenders:
         if name not in CONTENDERS:
             raise BadInput(f"contender {name!r} is unknown; {nearest(name, CONTENDERS)}")
+    from trainables.training import pick_device
+
     with tempfile.TemporaryDirectory(prefix="fleetune-bench-") as scratch:
         work = Work.of(config, Path(scratch))
         bench = Bench(config=config, work=work, sampled_steps=sampled_steps, scratch=Path(scratch))
@@ -75,14 +72,14 @@ def compare(
                 runs[name].append(CONTENDERS[name](bench))
                 tell(f"round {number} of {rounds} · {name}: {runs[name][-1].seconds:.1f} s")
         return Comparison(
-            processor=_processor(),
+            processor=processor(),
             cores=os.cpu_count() or 1,
             versions=versions(),
             trials=len(work.trials),
             texts={split: len(work.texts(split)[0]) for split in ("train", "validation", "test")},
             epochs=work.trials[0].training.num_train_epochs,
             flops=flops(work),
-            peak_flops=_peak(),
+            peak_flops=peak_flops(pick_device()),
             rows=tuple(_row(name, found) for name, found in runs.items()),
         )
 
@@ -94,30 +91,3 @@ def _row(name: str, runs: Sequence[Run]) -> Row:
         scaled=runs[-1].scaled,
         accuracies=runs[-1].accuracies,
     )
-
-
-def _peak() -> dict[str, float]:
-    """FLOP/s of a square matrix product on all cores, the best of several."""
-    import torch
-
-    found: dict[str, float] = {}
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        matrix: Any = torch.randn(_SIZE, _SIZE).to(dtype)
-        matrix @ matrix
-        seconds = []
-        for _ in range(_PRODUCTS):
-            began = time.perf_counter()
-            matrix @ matrix
-            seconds.append(time.perf_counter() - began)
-        found[name] = 2 * _SIZE**3 / min(seconds)
-    return found
-
-
-def _processor() -> str:
-    """The processor's own name, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

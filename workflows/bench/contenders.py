@@ -22,7 +22,7 @@ from trainables.files import read_json
 from workflows.bench.work import Work, trial_name
 from workflows.config import SweepConfig
 
-_SAMPLED_SECONDS = 0.25
+_SAMPLED_SECONDS = 1.0
 
 
 class Run(Frozen):

@@ -95,8 +95,12 @@ def _trial_flops(trial: BenchTrial, lengths: dict[str, np.ndarray]) -> float:
 def _forward_flops(model: ModelSpec, lengths: np.ndarray) -> float:
     """Of one layer over some texts."""
     config = json.loads((Path(model.path) / "config.json").read_text(encoding="utf-8"))
-    hidden = model.hidden_size
-    inner = int(config.get("intermediate_size") or config.get("hidden_dim") or 4 * hidden)
+    inner = config.get("intermediate_size") or config.get("hidden_dim") or 4 * model.hidden_size
+    return layer_flops(model.hidden_size, int(inner), lengths)
+
+
+def layer_flops(hidden: int, inner: int, lengths: np.ndarray) -> float:
+    """Of the matrix products of one layer's forward pass over texts of some lengths."""
     weights = 4 * hidden**2 + 2 * hidden * inner
     return float((2 * weights * lengths + 4 * hidden * lengths.astype(np.float64) ** 2).sum())
 

@@ -13,16 +13,22 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from trainables import checkpoint, models, state
 from trainables.arguments import TrialSpec, better
-from trainables.checkpoint import Background
+from trainables.background import Background
 from trainables.directory import TrialDirectory
-from trainables.errors import BadInput, Reason, TrialFailure
+from trainables.errors import WORTH_ANOTHER_TRY, BadInput, FleetuneError, Reason, TrialFailure
 from trainables.records import EpochRecord, Result
+from trainables.state import StateInfo, TrialState
+from trainables.training import Optimization
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 Report = Callable[[dict[str, Any]], None]
 _PROGRESS_SECONDS = 1.0
@@ -37,20 +43,45 @@ class Best:
 
 
 class Attempt:
-    """A trial that is under way. What an earlier attempt left is gone when this one begins.
+    """A trial that is under way: from where an earlier attempt left it, else from its beginning.
 
-    `report` is told of progress as {"epoch", "step", "total_steps", and after an epoch its "metrics"}.
+    An epoch counts when it is committed: first its state, then the checkpoint where it is the best, its record last.
+    That is written beside the training of the next epoch, and only then `report` is told of it. `report` takes
+    {"epoch", "step", "total_steps", and after an epoch its "metrics"}.
     """
 
     def __init__(self, spec: TrialSpec, report: Report = lambda _: None) -> None:
         self.spec, self.report = spec, report
         self.directory = TrialDirectory(Path(spec.directory))
         self.started = now()
-        self.train_seconds = 0.0
-        self.best: Best | None = None
         self.result: Result | None = None
-        self.checkpoints = Background(self.directory.checkpoint)
-        _forget_earlier_attempt(self.directory)
+        self._background = Background()
+        self._unreported: dict[str, Any] | None = None
+        self.begin()
+
+    def begin(self, at_most: int | None = None) -> None:
+        """Find the newest state of an epoch `at_most`, and forget what lies beyond it."""
+        with logged(self):
+            self.state = state.latest(self.directory, self._is_usable, at_most)
+        self.best = None if self.state is None else Best(self.state.info.best, self.state.best_logits.numpy())
+        self.train_seconds = 0.0 if self.state is None else self.state.info.train_seconds
+        _forget(self.directory, beyond=self.epoch)
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs an earlier attempt has left."""
+        return 0 if self.state is None else self.state.epoch
+
+    def resume(self, model: PreTrainedModel, optimization: Optimization) -> None:
+        """Put the model and its optimizer where the state has them, and complete what was not written after it."""
+        if self.state is None:
+            return
+        found, self.state = self.state, None
+        checkpoint.put(found.weights, model, self.directory.state)
+        optimization.restore(found.moments, found.info.schedule)
+        if _kept_epoch(self.directory) != found.info.best.epoch:
+            _write_checkpoint(found, models.unwrapped(model).config, self.spec, self.directory)
+        found.info.record.write(self.directory.epoch(found.epoch))
 
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
@@ -74,26 +105,75 @@ class Attempt:
                     )
                 )
 
-    def take(self, record: EpochRecord, logits: np.ndarray) -> bool:
-        """Write the record of an epoch; returns whether it is the best one so far."""
-        record.write(self.directory.epoch(record.epoch))
+    def commit(
+        self, record: EpochRecord, logits: np.ndarray, model: PreTrainedModel, optimization: Optimization, steps: int
+    ) -> None:
+        """Begin to commit an epoch, with its validation logits; `steps` are those of all epochs."""
         self.train_seconds += record.train_seconds or 0.0
         metric = self.spec.training.metric_for_best_model
         key = f"validation/{metric}"
-        if self.best and not better(metric, record.metrics[key], than=self.best.record.metrics[key]):
-            return False
-        self.best = Best(record, logits)
-        return True
+        if self.best is None or better(metric, record.metrics[key], than=self.best.record.metrics[key]):
+            self.best = Best(record, logits)
+        reached = StateInfo(
+            record=record, best=self.best.record, train_seconds=self.train_seconds, schedule=optimization.schedule()
+        )
+        weights, best_logits = checkpoint.trained_weights(model), torch.from_numpy(self.best.logits)
+        reached_state = TrialState(reached, weights, optimization.moments(), best_logits)
+        self.settle()
+        self._unreported = {
+            "epoch": record.epoch,
+            "step": record.step,
+            "total_steps": steps,
+            "metrics": record.metrics,
+        }
+        config = models.unwrapped(model).config
+        self._background.start(_commit, reached_state, config, self.spec, self.directory)
+
+    def settle(self, *, wait: bool = True) -> None:
+        """Report the epoch that was committed last; raises what went wrong with it. `wait` for one under way."""
+        if wait or self._background.is_done():
+            self._background.wait()
+            unreported, self._unreported = self._unreported, None
+            if unreported:
+                self.report(unreported)
 
     def give_up(self) -> None:
         """Leave nothing behind that still writes to the trial's folder."""
+        self._unreported = None
         with contextlib.suppress(Exception):
-            self.checkpoints.wait()
+            self._background.wait()
 
     def end(self, result: Result) -> None:
-        """Write how the trial has ended."""
+        """Write how the trial has ended. Its state stays where another try may do better."""
         result.write(self.directory.result)
         self.result = result
+        if result.reason not in WORTH_ANOTHER_TRY:
+            state.forget(self.directory)
+
+    def _is_usable(self, found: TrialState) -> bool:
+        """Whether the best epoch's weights are there: in the checkpoint, or in the state itself."""
+        best = found.info.best.epoch
+        return best == found.epoch or _kept_epoch(self.directory) == best
+
+
+def _commit(reached: TrialState, config: PretrainedConfig, spec: TrialSpec, directory: TrialDirectory) -> None:
+    """Write a state and what follows from it, in the order in which each can be made again from what is there."""
+    state.save(reached, directory)
+    if reached.info.best.epoch == reached.epoch:
+        _write_checkpoint(reached, config, spec, directory)
+    reached.info.record.write(directory.epoch(reached.epoch))
+
+
+def _write_checkpoint(best: TrialState, config: PretrainedConfig, spec: TrialSpec, directory: TrialDirectory) -> None:
+    checkpoint.write(best.weights, config, spec, best.epoch, directory.checkpoint)
+
+
+def _kept_epoch(directory: TrialDirectory) -> int | None:
+    """The epoch whose weights the checkpoint holds; None where there is no sound one."""
+    try:
+        return checkpoint.read_info(directory.checkpoint).epoch
+    except FleetuneError:
+        return None
 
 
 class Progress:
@@ -108,7 +188,9 @@ class Progress:
         self.alive()
 
     def alive(self, _: int = 0) -> None:
-        """Tell the driver that work goes on, also while no optimizer step is made."""
+        """Tell the driver what has happened and that work goes on, also while no optimizer step is made."""
+        for attempt in list(self.attempts):
+            attempt.settle(wait=False)
         if time.monotonic() - self.told >= _PROGRESS_SECONDS:
             self.told = time.monotonic()
             self.attempts.append(self.attempts.pop(0))
@@ -151,9 +233,12 @@ def _explain(error: Exception) -> tuple[Reason, str]:
     return "infra", f"{type(error).__name__}: {line}"
 
 
-def _forget_earlier_attempt(directory: TrialDirectory) -> None:
-    """A trial without a result begins anew: what an interrupted attempt left must not mix with this one."""
-    for path in (directory.result, directory.predictions, *directory.epochs()):
+def _forget(directory: TrialDirectory, beyond: int) -> None:
+    """Delete what lies beyond an epoch; without any (0) all that an earlier attempt left."""
+    for path in (directory.result, directory.predictions, *directory.epochs()[beyond:]):
         path.unlink(missing_ok=True)
-    for folder in (directory.checkpoint, *directory.root.glob(f".{directory.checkpoint.name}.*")):
+    for folder in directory.root.glob(f".{directory.checkpoint.name}.*"):
         shutil.rmtree(folder, ignore_errors=True)
+    if not beyond:
+        shutil.rmtree(directory.checkpoint, ignore_errors=True)
+        state.forget(directory)

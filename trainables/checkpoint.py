@@ -14,7 +14,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,40 +59,19 @@ class Checkpoint(NamedTuple):
 
 def save(model: nn.Module, spec: TrialSpec, epoch: int, directory: Path) -> None:
     """Write the trained weights of `model` as a COMMIT-ed directory, replacing an earlier one."""
-    _write(_snapshot(model, spec, epoch), directory)
+    write(trained_weights(model), models.unwrapped(model).config, spec, epoch, directory)
 
 
-class Background:
-    """Writes a trial's checkpoints to `directory` while training goes on, one at a time."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._writing: Future[None] | None = None
-
-    def save(self, model: nn.Module, spec: TrialSpec, epoch: int) -> None:
-        """Copy the trained weights as they are now, and begin to write them; raises what the write before has met."""
-        self.wait()
-        snapshot = _snapshot(model, spec, epoch)
-        thread = ThreadPoolExecutor(1, thread_name_prefix="fleetune-checkpoint")
-        self._writing = thread.submit(_write, snapshot, self.directory)
-        thread.shutdown(wait=False)
-
-    def wait(self) -> None:
-        """Return when nothing is being written any more; raises what a write has met."""
-        writing, self._writing = self._writing, None
-        if writing:
-            writing.result()
+def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of what trains, by name, on the CPU."""
+    return {
+        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, value in _trained(model).items()
+    }
 
 
-class _Snapshot(NamedTuple):
-    """A checkpoint that is still to be written: what training changes is copied."""
-
-    tensors: dict[str, torch.Tensor]
-    config: Any
-    info: CheckpointInfo
-
-
-def _snapshot(model: nn.Module, spec: TrialSpec, epoch: int) -> _Snapshot:
+def write(weights: Mapping[str, torch.Tensor], config: Any, spec: TrialSpec, epoch: int, directory: Path) -> None:
+    """`save`, from a copy of the trained weights and the model's config: training may go on meanwhile."""
     info = CheckpointInfo(
         trial_id=spec.trial_id,
         model=spec.model,
@@ -103,20 +81,12 @@ def _snapshot(model: nn.Module, spec: TrialSpec, epoch: int) -> _Snapshot:
         precision=spec.precision,
         epoch=epoch,
     )
-    tensors = {
-        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, value in _trained(model).items()
-    }
-    return _Snapshot(tensors, models.unwrapped(model).config, info)
-
-
-def _write(snapshot: _Snapshot, directory: Path) -> None:
     with new_directory(directory) as scratch:
-        save_file(snapshot.tensors, scratch / WEIGHTS, metadata={"format": "pt"})
-        snapshot.config.save_pretrained(scratch)
-        for path in model_folder.tokenizer_files(Path(snapshot.info.model.path)):
+        save_file(dict(weights), scratch / WEIGHTS, metadata={"format": "pt"})
+        config.save_pretrained(scratch)
+        for path in model_folder.tokenizer_files(Path(spec.model.path)):
             shutil.copyfile(path, scratch / path.name)
-        snapshot.info.write(scratch / INFO)
+        info.write(scratch / INFO)
 
 
 def restore(model: nn.Module, directory: Path) -> None:
@@ -250,13 +220,18 @@ def _overlay(model: nn.Module, path: Path) -> None:
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise CorruptFile(f"{path} is not a sound safetensors file: {_one_line(error)}") from None
+    put(tensors, model, path)
+
+
+def put(tensors: Mapping[str, torch.Tensor], model: nn.Module, source: Path) -> None:
+    """Copy tensors over what trains in a model: the same names, shapes and types. Raises CorruptFile."""
     trained = _trained(model)
     if tensors.keys() != trained.keys():
         wrong = sorted(tensors.keys() ^ trained.keys())
         raise CorruptFile(
-            f"{path} does not fit the model: {', '.join(wrong[:3])} ({len(wrong)} in all) lacking or extra"
+            f"{source} does not fit the model: {', '.join(wrong[:3])} ({len(wrong)} in all) lacking or extra"
         )
-    _refuse_other_shapes(path, tensors, trained)
+    _refuse_other_shapes(source, tensors, trained)
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(tensors[name])

@@ -39,6 +39,11 @@ class TrialDirectory:
         return self.root / "checkpoint"
 
     @property
+    def state(self) -> Path:
+        """Where the trial stands, to resume; gone when it has ended."""
+        return self.root / "state"
+
+    @property
     def model(self) -> Path:
         """A fitted baseline as JSON (trials have a checkpoint)."""
         return self.root / "model.json"

@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from typing import Literal
 
 Reason = Literal["oom", "host-oom", "nan", "data", "timeout", "infra", "user"]
+# What would fail again is kept; these may go well the next time.
+WORTH_ANOTHER_TRY: tuple[Reason, ...] = ("infra", "host-oom", "timeout")
 
 
 class FleetuneError(Exception):

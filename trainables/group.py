@@ -62,14 +62,35 @@ def _train_and_evaluate(attempts: Sequence[Attempt]) -> None:
             return
         setting.attach(spec, "validation", alive)
         heads = Heads(setting.model, [attempt.spec.training for attempt in attempts], setting.total_steps)
+    first = _resume(attempts, setting, heads)
     for attempt in attempts:
-        attempt.train_seconds = shared
-    for epoch in range(1, spec.training.num_train_epochs + 1):
+        attempt.train_seconds += shared
+    for epoch in range(first, spec.training.num_train_epochs + 1):
         _epoch(attempts, setting, heads, epoch)
     for attempt in attempts:
         if attempt.result is None:
             with attempt.recorded():
                 evaluate(attempt, setting)
+
+
+def _resume(attempts: Sequence[Attempt], setting: Setting, heads: Heads) -> int:
+    """Take all heads up where an earlier attempt left them: at the last epoch that each of them has, else anew.
+
+    Returns the epoch to go on with.
+    """
+    common = min(attempt.epoch for attempt in attempts)
+    for attempt in attempts:
+        if attempt.epoch != common:
+            attempt.begin(at_most=common)
+    if {attempt.epoch for attempt in attempts} != {common}:
+        for attempt in attempts:
+            attempt.begin(at_most=0)
+        return 1
+    for index, attempt in enumerate(attempts):
+        if attempt.epoch:
+            attempt.resume(setting.model, heads.optimizations[index])
+            heads.take(index)
+    return common + 1
 
 
 def _epoch(attempts: Sequence[Attempt], setting: Setting, heads: Heads, epoch: int) -> None:
@@ -84,4 +105,5 @@ def _epoch(attempts: Sequence[Attempt], setting: Setting, heads: Heads, epoch: i
         if attempt.result is None:
             with attempt.recorded():
                 heads.put(index)
-                end_epoch(attempt, setting, epoch, applied[index].series(), seconds, progress)
+                series = applied[index].series()
+                end_epoch(attempt, setting, heads.optimizations[index], epoch, series, seconds, progress)

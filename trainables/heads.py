@@ -23,7 +23,7 @@ from trainables.training import OnStep, Optimization, Steps, begin_epoch, micro_
 class Heads:
     """One head for each of `trainings`, which differ in what the optimizer reads and in nothing else.
 
-    All begin as the head of `model` is; `put` makes the model's head one of them.
+    All begin as the head of `model` is; `put` makes the model's head one of them, `take` the other way round.
     """
 
     def __init__(self, model: nn.Module, trainings: Sequence[TrainingArguments], total_steps: int) -> None:
@@ -35,11 +35,11 @@ class Heads:
             for index in range(len(trainings))
         ]
         names = {parameter: name for name, parameter in own.items()}
-        self._optimizations = []
+        self.optimizations: list[Optimization] = []
         for head, training in zip(self._heads, trainings, strict=True):
             blocks = trained_blocks(model, training)
             of_head = {block: [head[names[parameter]] for parameter in found] for block, found in blocks.items()}
-            self._optimizations.append(Optimization(of_head, training, total_steps))
+            self.optimizations.append(Optimization(of_head, training, total_steps))
 
     def train_epoch(
         self, split: TokenSplit, *, seed: int, epoch: int, precision: Precision, on_step: OnStep
@@ -51,7 +51,7 @@ class Heads:
         begin_epoch(self.model, seed, epoch)
         for batches in steps:
             losses = self._accumulate(split, batches, precision)
-            for index, (head, optimization) in enumerate(zip(self._heads, self._optimizations, strict=True)):
+            for index, (head, optimization) in enumerate(zip(self._heads, self.optimizations, strict=True)):
                 for name, parameter in head.items():
                     parameter.grad = _gradient(self._stacked[name])[index]
                 step = applied[index].add(losses[index], optimization.step())
@@ -66,6 +66,13 @@ class Heads:
         with torch.no_grad():
             for name, parameter in self._heads[index].items():
                 own[name].copy_(parameter)
+
+    def take(self, index: int) -> None:
+        """Give one of the heads what the model's head is, as a copy."""
+        own = dict(self.model.named_parameters())
+        with torch.no_grad():
+            for name, parameter in self._heads[index].items():
+                parameter.copy_(own[name])
 
     def _accumulate(self, split: TokenSplit, batches: Sequence[np.ndarray], precision: Precision) -> torch.Tensor:
         """Gradients of each head's mean loss over all texts of some micro-batches; returns those means, detached."""

@@ -78,6 +78,34 @@ class Optimization:
         self.optimizer.zero_grad(set_to_none=True)
         return applied
 
+    def moments(self) -> dict[str, torch.Tensor]:
+        """A copy of what AdamW keeps for each parameter, on the CPU, as `<number>/<name>`."""
+        return {
+            f"{number}/{name}": value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+            for number, parameter in enumerate(self.trainable)
+            for name, value in self.optimizer.state[parameter].items()
+        }
+
+    def schedule(self) -> dict[str, Any]:
+        """Where the schedule stands: plain numbers and lists."""
+        return dict(self.scheduler.state_dict())
+
+    def restore(self, moments: Mapping[str, torch.Tensor], schedule: Mapping[str, Any]) -> None:
+        """Go on from where `moments` and `schedule` were taken. Raises KeyError where they are of other parameters."""
+        names = {key.partition("/")[2] for key in moments}
+        for number, parameter in enumerate(self.trainable):
+            kept = {name: moments[f"{number}/{name}"] for name in names}
+            # The fused kernel walks averages and weights side by side, so they must lie in memory alike.
+            self.optimizer.state[parameter] = {
+                name: (torch.empty_like(parameter) if value.ndim else torch.empty_like(value, device=parameter.device))
+                .detach()
+                .copy_(value)
+                for name, value in kept.items()
+            }
+        self.scheduler.load_state_dict(dict(schedule))
+        for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=True):
+            group["lr"] = rate
+
 
 def trained_blocks(model: nn.Module, arguments: TrainingArguments) -> dict[str, list[nn.Parameter]]:
     """The trainable parameters of each block that learns at a rate of its own, from the head down.

@@ -82,24 +82,32 @@ def _train_and_evaluate(attempt: Attempt) -> None:
     setting = Setting.of(spec)
     alive = Progress([attempt], 1, setting.total_steps).alive
     # What frozen layers give for the training texts is part of training, where no trial before has computed it.
-    attempt.train_seconds = setting.attach(spec, "train", alive)
+    attempt.train_seconds += setting.attach(spec, "train", alive)
     setting.attach(spec, "validation", alive)
     model, split = setting.model, setting.splits["train"]
     optimization = Optimization(trained_blocks(model, spec.training), spec.training, setting.total_steps)
-    for epoch in range(1, spec.training.num_train_epochs + 1):
+    first = attempt.epoch + 1
+    attempt.resume(model, optimization)
+    for epoch in range(first, spec.training.num_train_epochs + 1):
         progress = Progress([attempt], epoch, setting.total_steps)
         began = time.perf_counter()
         steps = train_epoch(
             model, split, optimization, seed=spec.seed, epoch=epoch, precision=spec.precision, on_step=progress
         )
-        end_epoch(attempt, setting, epoch, steps, time.perf_counter() - began, progress)
+        end_epoch(attempt, setting, optimization, epoch, steps, time.perf_counter() - began, progress)
     evaluate(attempt, setting)
 
 
 def end_epoch(
-    attempt: Attempt, setting: Setting, epoch: int, steps: StepSeries, train_seconds: float, progress: Progress
+    attempt: Attempt,
+    setting: Setting,
+    optimization: Optimization,
+    epoch: int,
+    steps: StepSeries,
+    train_seconds: float,
+    progress: Progress,
 ) -> None:
-    """Score validation after an epoch, which leaves its record; the best one leaves its weights in the checkpoint.
+    """Score validation after an epoch, and begin to commit it.
 
     Raises TrialFailure("nan") where a logit is not finite.
     """
@@ -122,17 +130,15 @@ def end_epoch(
         },
         steps=steps,
     )
-    if attempt.take(record, logits):
-        attempt.checkpoints.save(setting.model, spec, epoch)
-    attempt.report({"epoch": epoch, "step": record.step, "total_steps": setting.total_steps, "metrics": record.metrics})
+    attempt.commit(record, logits, setting.model, optimization, setting.total_steps)
 
 
 def evaluate(attempt: Attempt, setting: Setting) -> None:
     """Score test with the weights of the best epoch, and end the trial as DONE."""
+    attempt.settle()
     spec, best = attempt.spec, attempt.best
     if best is None:
         raise TrialFailure("user", "no epoch was trained")
-    attempt.checkpoints.wait()
     checkpoint.restore(setting.model, attempt.directory.checkpoint)
     trainable, total = freeze.count_parameters(setting.model)
     progress = Progress([attempt], spec.training.num_train_epochs, setting.total_steps, step=setting.total_steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 
 from trainables.arguments import TrialSpec, better
@@ -34,6 +35,7 @@ def record_stopped(directory: TrialDirectory) -> Result:
         ended=_now(),
     )
     result.write(directory.result)
+    shutil.rmtree(directory.state, ignore_errors=True)
     return result
 
 

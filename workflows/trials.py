@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from trainables.arguments import Precision, TrialSpec
+from trainables.errors import WORTH_ANOTHER_TRY
 from trainables.files import write_json
 from trainables.records import Result
 from workflows import manifest, plan, space
@@ -25,9 +26,6 @@ from workflows.progress import Board
 from workflows.search import ALGORITHMS, Drawn, Listed
 from workflows.tracking.writer import Writer
 
-# What would fail again is kept; these may go well the next time.
-_WORTH_ANOTHER_TRY = ("infra", "host-oom", "timeout")
-
 
 def results(prepared: Prepared, planned: Sequence[PlannedTrial]) -> dict[str, Result]:
     """What is finished: by trial id, and by name for baselines."""
@@ -38,7 +36,7 @@ def results(prepared: Prepared, planned: Sequence[PlannedTrial]) -> dict[str, Re
 
 def is_final(result: Result) -> bool:
     """Whether a result stays: what failed for want of a worker, of memory on it, or of time is tried again."""
-    return result.status != "FAILED" or result.reason not in _WORTH_ANOTHER_TRY
+    return result.status != "FAILED" or result.reason not in WORTH_ANOTHER_TRY
 
 
 def all_drawn(prepared: Prepared, precision: Precision) -> bool:

@@ -335,6 +335,7 @@ def test_an_interrupted_sweep_is_finished_by_the_same_command(workplace: Workpla
     output, _ = driver.communicate(timeout=60)
     kept = {path: path.stat().st_mtime_ns for path in results.glob("*/result.json")}
     assert 1 <= len(kept) < 3, output
+    epochs = {path: path.read_text() for path in results.glob("*/epoch-*.json")}
     if number == signal.SIGINT:
         assert driver.returncode == 130
         assert f"Continue with: fleetune sweep sweep.yaml --set name={name}" in output.replace("\n", " ")
@@ -343,6 +344,8 @@ def test_an_interrupted_sweep_is_finished_by_the_same_command(workplace: Workpla
     again = workplace.fleetune(*command)
     assert again.returncode == 0, again.stdout + again.stderr
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    # What was committed is not trained again: its records are those of the first attempt.
+    assert {path: path.read_text() for path in epochs} == epochs
     assert {row["status"] for row in workplace.leaderboard(name)["rows"]} == {"DONE"}
     statuses = [run.info.status for run in workplace.runs(name)]
     assert statuses == ["FINISHED"] * 6

@@ -324,30 +324,6 @@ def test_an_exported_tokenizer_without_a_limit_gets_the_models(saved: Path, tmp_
     assert checkpoint.load_exported(tmp_path / "out")[1].model_max_length == 512
 
 
-def test_what_is_written_in_the_background_is_what_the_weights_were(folders: dict[str, Path], tmp_path: Path) -> None:
-    spec = trial(folders["bert"], "full")
-    model = trained(spec)
-    expected = {name: value.clone() for name, value in model.state_dict().items()}
-    background = checkpoint.Background(tmp_path / "checkpoint")
-    background.save(model, spec, 1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.zero_()
-    background.wait()
-    for name, value in checkpoint.load(tmp_path / "checkpoint").model.state_dict().items():
-        assert torch.equal(value, expected[name]), name
-
-
-def test_what_goes_wrong_in_the_background_is_raised_to_whoever_waits(folders: dict[str, Path], tmp_path: Path) -> None:
-    spec = trial(folders["bert"], "full")
-    (tmp_path / "file").write_text("not a folder")
-    background = checkpoint.Background(tmp_path / "file" / "checkpoint")
-    background.save(trained(spec), spec, 1)
-    with pytest.raises(OSError):
-        background.wait()
-    background.wait()
-
-
 def test_a_trial_whose_checkpoint_cannot_be_written_fails_with_the_reason(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

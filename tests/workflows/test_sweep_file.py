@@ -38,7 +38,7 @@ def refused(path: Path, *overrides: str) -> str:
 def test_the_shipped_configs_are_valid() -> None:
     folder = Path(__file__).parents[2] / "jobs" / "configs"
     names = {load(path).name for path in folder.glob("*.yaml")}
-    assert names == {"demo", "imdb", "ag_news", "lora", "bench"}
+    assert names == {"demo", "imdb", "ag_news", "lora", "bench", "quality"}
 
 
 def test_defaults_are_those_of_the_design(minimal: Path) -> None:

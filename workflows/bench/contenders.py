@@ -11,9 +11,11 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 import yaml
+from pydantic import Field
 
 from trainables.arguments import Frozen
 from trainables.directory import SweepDirectory
@@ -28,12 +30,14 @@ _SAMPLED_SECONDS = 1.0
 class Run(Frozen):
     """One run of a contender: seconds of the whole command, best validation accuracy of each trial.
 
-    `scaled` is true where only some of the steps were timed; then there are no accuracies. `peak_bytes` is the most
-    that any one of its processes held in memory at once, files that it maps included.
+    `tests` has the test accuracy of the same weights, where a contender scores them. `scaled` is true where only some
+    of the steps were timed; then there are no accuracies. `peak_bytes` is the most that any one of its processes held
+    in memory at once, files that it maps included.
     """
 
     seconds: float
     accuracies: dict[str, float]
+    tests: dict[str, float] = Field(default_factory=dict)
     scaled: bool = False
     peak_bytes: int = 0
 
@@ -50,17 +54,17 @@ class Bench(Frozen):
 def plain_loop(bench: Bench) -> Run:
     """The loop of the tutorials."""
     extra = [] if bench.sampled_steps is None else [str(bench.sampled_steps)]
-    return _module("workflows.bench.plain_loop", bench, extra)
+    return run_module("workflows.bench.plain_loop", bench, extra)
 
 
 def hf_trainer(bench: Bench) -> Run:
     """HF Trainer + Ray Tune."""
-    return _module("workflows.bench.hf_trainer", bench, [])
+    return run_module("workflows.bench.hf_trainer", bench, [])
 
 
 def hf_trainer_tuned(bench: Bench) -> Run:
     """The same with bf16 and batches of similar length."""
-    return _module("workflows.bench.hf_trainer", bench, ["tuned"])
+    return run_module("workflows.bench.hf_trainer", bench, ["tuned"])
 
 
 def fleetune_cold(bench: Bench) -> Run:
@@ -86,6 +90,15 @@ CONTENDERS: Mapping[str, Callable[[Bench], Run]] = {
 
 def run_sweep(config: SweepConfig, scratch: Path) -> Run:
     """Run `fleetune sweep` without baselines in a storage of its own, with the node's cache in `scratch`."""
+    seconds, peak_bytes, rows = sweep_rows(config, scratch)
+    accuracies = {
+        trial_name(row["model"], row["freeze"], row["learning_rate"]): row["validation/accuracy"] for row in rows
+    }
+    return Run(seconds=seconds, accuracies=accuracies, peak_bytes=peak_bytes)
+
+
+def sweep_rows(config: SweepConfig, scratch: Path) -> tuple[float, int, list[dict[str, Any]]]:
+    """The same; returns its seconds, the peak memory of its largest process, and the rows of its leaderboard."""
     with tempfile.TemporaryDirectory(dir=scratch) as storage:
         file = Path(storage) / "bench.yaml"
         values = config.model_dump(mode="json", exclude_unset=True) | {"storage": storage, "baselines": []}
@@ -93,13 +106,11 @@ def run_sweep(config: SweepConfig, scratch: Path) -> Run:
         command = [sys.executable, "-m", "jobs.sweep", str(file)]
         seconds, peak_bytes = _call(command, {"FLEETUNE_CACHE": str(scratch / "node")})
         rows = read_json(SweepDirectory(Path(storage) / config.name).leaderboard_json)["rows"]
-    accuracies = {
-        trial_name(row["model"], row["freeze"], row["learning_rate"]): row["validation/accuracy"] for row in rows
-    }
-    return Run(seconds=seconds, accuracies=accuracies, peak_bytes=peak_bytes)
+    return seconds, peak_bytes, rows
 
 
-def _module(name: str, bench: Bench, extra: list[str]) -> Run:
+def run_module(name: str, bench: Bench, extra: list[str]) -> Run:
+    """Run one of the other contenders, a module of this folder, in a process of its own."""
     given, left = bench.scratch / "work.json", bench.scratch / "outcome.json"
     given.write_text(bench.work.model_dump_json(), encoding="utf-8")
     left.unlink(missing_ok=True)

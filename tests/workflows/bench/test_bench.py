@@ -10,6 +10,7 @@ import pytest
 from tests.tiny import tiny_model
 from tests.tiny_data import reviews_csv
 from trainables.errors import BadInput
+from workflows.bench import plain_loop
 from workflows.bench.comparison import Comparison, compare
 from workflows.bench.contenders import CONTENDERS
 from workflows.bench.work import Work, flops
@@ -43,7 +44,7 @@ def test_every_contender_trains_and_scores_every_trial(sweep_file: Path) -> None
     assert [row.contender for row in found.rows] == list(CONTENDERS)
     names = {trial.name for trial in Work.of(load(sweep_file, []), sweep_file.parent).trials}
     for row in found.rows:
-        assert row.accuracies.keys() == names
+        assert row.accuracies.keys() == names, row.contender
         assert all(0 <= accuracy <= 1 for accuracy in row.accuracies.values())
         assert not row.scaled
         assert row.median > 0
@@ -86,3 +87,12 @@ def test_operations_are_counted_by_hand(sweep_file: Path) -> None:
     for trial in work.trials:
         expected = passes[trial.freeze] * layer["train"] + scored
         assert flops(work.model_copy(update={"trials": (trial,)})) == pytest.approx(expected)
+
+
+def test_the_plain_loop_learns_the_same_whatever_is_padded(sweep_file: Path) -> None:
+    work = Work.of(load(sweep_file, ["training.num_train_epochs=2"]), sweep_file.parent)
+    work = work.model_copy(update={"trials": work.trials[:1]})
+    whole, longest = (plain_loop.run(work, None, padding) for padding in ("max_length", "longest"))
+    assert whole["accuracies"] == longest["accuracies"]
+    assert whole["tests"] == longest["tests"]
+    assert whole["tests"].keys() == {work.trials[0].name}

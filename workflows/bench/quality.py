@@ -45,6 +45,7 @@ def compare_quality(config: SweepConfig, tell: Callable[[str], None]) -> list[Qu
         raise BadInput(f"search.seeds: {list(seeds)}; a spread needs at least two")
     with tempfile.TemporaryDirectory(prefix="fleetune-quality-") as scratch:
         work = Work.of(config, Path(scratch))
+        texts = {split: len(work.texts(split)[0]) for split in ("train", "validation", "test")}
         plain: dict[int, dict[str, float]] = {}
         for seed in seeds:
             bench = Bench(
@@ -69,7 +70,7 @@ def compare_quality(config: SweepConfig, tell: Callable[[str], None]) -> list[Qu
         found.append(
             Quality(
                 point=trial.name,
-                texts={split: len(work.texts(split)[0]) for split in ("train", "validation", "test")},
+                texts=texts,
                 seeds=seeds,
                 ours=tuple(ours[seed] for seed in seeds),
                 plain=tuple(plain[seed][trial.name] for seed in seeds),

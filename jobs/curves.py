@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from jobs.bench import Out
 from jobs.run import application, output, run
 from jobs.sweep import Overrides
 
@@ -16,7 +17,6 @@ _CONFIG = Path(__file__).parent / "configs" / "bench.yaml"
 
 Config = Annotated[Path, typer.Argument(help="A sweep file; by default the one for benchmarks.")]
 Names = Annotated[list[str] | None, typer.Option("--curve", help="Only this one; may be given many times.")]
-Out = Annotated[Path | None, typer.Option(help="Write all figures to this file as JSON.")]
 
 
 def curves(

@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from jobs.bench import Out
 from jobs.run import application, output, run
 from jobs.sweep import Overrides
 
 _CONFIG = Path(__file__).parent / "configs" / "quality.yaml"
 
 Config = Annotated[Path, typer.Argument(help="A sweep file with a grid and several seeds; by default quality.yaml.")]
-Out = Annotated[Path | None, typer.Option(help="Write all figures to this file as JSON.")]
 
 
 def quality(

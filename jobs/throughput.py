@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from jobs.bench import Out
 from jobs.run import application, output, run
 
 Shapes = Annotated[list[str] | None, typer.Option("--shape", help="bert-base, distilbert, MiniLM-L6; many times.")]
@@ -15,7 +15,6 @@ Lengths = Annotated[list[int] | None, typer.Option("--tokens", help="Mean tokens
 BatchSize = Annotated[int, typer.Option(min=1, help="Texts per optimizer step.")]
 Steps = Annotated[int, typer.Option(min=1, help="Optimizer steps that are timed at once.")]
 Rounds = Annotated[int, typer.Option(min=1, help="How often each way runs; medians are shown.")]
-Out = Annotated[Path | None, typer.Option(help="Write all figures to this file as JSON.")]
 
 
 def throughput(

@@ -106,4 +106,4 @@ def _epoch(attempts: Sequence[Attempt], setting: Setting, heads: Heads, epoch: i
             with attempt.recorded():
                 heads.put(index)
                 series = applied[index].series()
-                end_epoch(attempt, setting, heads.optimizations[index], epoch, series, seconds, progress)
+                end_epoch(attempt, setting, heads.optimizations[index], epoch, series, seconds)

@@ -41,7 +41,7 @@ def run_trial(spec: TrialSpec, report: Report = lambda _: None) -> Result:
     attempt = Attempt(spec, report)
     with attempt.recorded():
         _train_and_evaluate(attempt)
-    return ended(attempt)
+    return _ended(attempt)
 
 
 @dataclass
@@ -94,7 +94,7 @@ def _train_and_evaluate(attempt: Attempt) -> None:
         steps = train_epoch(
             model, split, optimization, seed=spec.seed, epoch=epoch, precision=spec.precision, on_step=progress
         )
-        end_epoch(attempt, setting, optimization, epoch, steps, time.perf_counter() - began, progress)
+        end_epoch(attempt, setting, optimization, epoch, steps, time.perf_counter() - began)
     evaluate(attempt, setting)
 
 
@@ -105,14 +105,13 @@ def end_epoch(
     epoch: int,
     steps: StepSeries,
     train_seconds: float,
-    progress: Progress,
 ) -> None:
     """Score validation after an epoch, and begin to commit it.
 
     Raises TrialFailure("nan") where a logit is not finite.
     """
     spec, began = attempt.spec, time.perf_counter()
-    progress.step = steps.step[-1]
+    progress = Progress([attempt], epoch, setting.total_steps, step=steps.step[-1])
     logits = _logits(attempt, setting, "validation", progress)
     if not np.isfinite(logits).all():
         raise TrialFailure("nan", f"logits on validation are not finite after step {steps.step[-1]}")
@@ -168,7 +167,7 @@ def evaluate(attempt: Attempt, setting: Setting) -> None:
     )
 
 
-def ended(attempt: Attempt) -> Result:
+def _ended(attempt: Attempt) -> Result:
     """How an attempt has ended."""
     if attempt.result is None:
         raise RuntimeError(f"trial {attempt.spec.trial_id} has not ended")

@@ -13,7 +13,7 @@ import torch
 
 from tests.tiny import tiny_model
 from tests.tiny_data import trial_spec
-from trainables import checkpoint, prefix
+from trainables import attempt, checkpoint, prefix
 from trainables.arguments import TrialSpec
 from trainables.directory import TrialDirectory
 from trainables.group import run_group
@@ -181,6 +181,26 @@ def test_what_goes_wrong_with_the_group_leaves_each_trial_its_own_end(
         assert found.status == "DONE"
         assert found.metrics == pytest.approx(run_trial(other).metrics, abs=1e-5)
     assert "no room for all of them" in TrialDirectory(Path(grouped[0].directory)).log.read_text()
+
+
+def test_one_whose_epochs_cannot_be_written_fails_and_the_others_end_as_without_it(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = attempt._commit
+
+    def full(reached: Any, config: Any, spec: TrialSpec, folder: TrialDirectory) -> None:
+        if spec.trial_id == "rate-0.003":
+            raise OSError(28, "No space left on device")
+        original(reached, config, spec, folder)
+
+    monkeypatch.setattr(attempt, "_commit", full)
+    ends = {result.trial_id: result for result in run_group(heads(bert, tmp_path / "a"), [lambda _: None] * 3)}
+    lost = ends.pop("rate-0.003")
+    assert (lost.status, lost.reason) == ("FAILED", "infra")
+    assert "No space left" in (lost.message or "")
+    for other in heads(bert, tmp_path / "b"):
+        if other.trial_id in ends:
+            assert ends[other.trial_id].metrics == pytest.approx(run_trial(other).metrics, abs=1e-5)
 
 
 def test_the_checkpoint_of_each_is_its_own_best_epoch(bert: Path, tmp_path: Path) -> None:

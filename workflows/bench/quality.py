@@ -11,7 +11,7 @@ from pathlib import Path
 from trainables.arguments import Frozen
 from trainables.errors import BadInput
 from workflows.bench.contenders import Bench, run_module, sweep_rows
-from workflows.bench.work import Work
+from workflows.bench.work import Work, trial_name
 from workflows.config import SweepConfig
 
 
@@ -64,8 +64,7 @@ def compare_quality(config: SweepConfig, tell: Callable[[str], None]) -> list[Qu
         ours = {
             row["seed"]: row["test/accuracy"]
             for row in rows
-            if (row["model"], row["freeze"], row["learning_rate"])
-            == (trial.model.name, trial.freeze, trial.training.learning_rate)
+            if trial_name(row["model"], row["freeze"], row["learning_rate"]) == trial.name
         }
         found.append(
             Quality(

@@ -23,6 +23,7 @@ from trainables.arguments import TrialSpec, better
 from trainables.background import Background
 from trainables.directory import TrialDirectory
 from trainables.errors import WORTH_ANOTHER_TRY, BadInput, FleetuneError, Reason, TrialFailure
+from trainables.files import remove_scratch
 from trainables.records import EpochRecord, Result
 from trainables.state import StateInfo, TrialState
 from trainables.training import Optimization
@@ -237,8 +238,8 @@ def _forget(directory: TrialDirectory, beyond: int) -> None:
     """Delete what lies beyond an epoch; without any (0) all that an earlier attempt left."""
     for path in (directory.result, directory.predictions, *directory.epochs()[beyond:]):
         path.unlink(missing_ok=True)
-    for folder in directory.root.glob(f".{directory.checkpoint.name}.*"):
-        shutil.rmtree(folder, ignore_errors=True)
+    for folder in (directory.root, directory.state):
+        remove_scratch(folder)
     if not beyond:
         shutil.rmtree(directory.checkpoint, ignore_errors=True)
         state.forget(directory)

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from trainables.errors import CorruptFile
 
 COMMIT = "COMMIT"
 _SEAL = "sha256"
+_SCRATCH = re.compile(r"\..+\.[a-z0-9_]{8}")
 
 
 def sha256_file(path: Path) -> str:
@@ -119,6 +121,17 @@ def new_directory(final: Path, *, replace: bool = True) -> Iterator[Path]:
         _move(scratch, final, replace)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def remove_scratch(directory: Path) -> None:
+    """Delete what writers that were killed left in `directory`. Nobody may be writing there."""
+    for path in directory.glob(".*"):
+        if not _SCRATCH.fullmatch(path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def is_committed(directory: Path) -> bool:

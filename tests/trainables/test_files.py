@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainables.errors import CorruptFile
-from trainables.files import COMMIT, is_committed, new_directory, read_json, verify, write_json, write_text
+from trainables.files import (
+    COMMIT,
+    is_committed,
+    new_directory,
+    read_json,
+    remove_scratch,
+    verify,
+    write_json,
+    write_text,
+)
 
 
 def make(final: Path, **content: str) -> None:
@@ -117,3 +129,33 @@ def test_text_is_replaced_atomically(tmp_path: Path) -> None:
     write_text(path, "two")
     assert path.read_text() == "two"
     assert os.listdir(path.parent) == ["a.txt"]
+
+
+_KILLED_WHILE_WRITING = """
+import os, signal, sys
+from pathlib import Path
+import pyarrow
+from trainables.files import new_directory, write_parquet
+
+class Killed:
+    def __getattr__(self, name):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if sys.argv[2] == "file":
+    write_parquet(Path(sys.argv[1]) / "table.parquet", Killed())
+with new_directory(Path(sys.argv[1]) / "state") as scratch:
+    (scratch / "tensors").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    write_json(tmp_path / "result.json", {"status": "FINISHED"})
+    (tmp_path / ".gitignore").write_text("*")
+    before = set(tmp_path.iterdir())
+    for what in ("file", "directory"):
+        done = subprocess.run([sys.executable, "-c", _KILLED_WHILE_WRITING, str(tmp_path), what], check=False)
+        assert done.returncode == -signal.SIGKILL
+    assert len(set(tmp_path.iterdir()) - before) == 2
+    remove_scratch(tmp_path)
+    assert set(tmp_path.iterdir()) == before

@@ -10,6 +10,7 @@ from jobs.predict import predict
 from jobs.report import report
 from jobs.run import application, run
 from jobs.sweep import sweep
+from jobs.sync import sync
 from jobs.ui import ui
 
 
@@ -24,6 +25,7 @@ def main() -> None:
             evaluate=evaluate,
             export=export,
             ui=ui,
+            sync=sync,
             demo=demo,
         )
     )

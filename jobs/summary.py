@@ -103,7 +103,7 @@ def _findings(outcome: Outcome) -> list[str]:
             lines.append(f"[red]FAILED({row['reason']})[/] trial {row['trial_id']}: {escape(row['message'] or '')}")
     if outcome.tracking_error:
         lines.append(f"[yellow]MLflow has not got everything:[/] {escape(outcome.tracking_error)}")
-        lines.append("  Nothing is lost: the same command again delivers the rest.")
+        lines.append(f"  Nothing is lost: {escape(_program())} sync {escape(str(_folder(outcome)))} delivers the rest.")
     return lines
 
 
@@ -115,9 +115,14 @@ def _program() -> str:
     return str(beside.relative_to(Path.cwd())) if beside.is_relative_to(Path.cwd()) else str(beside)
 
 
+def _folder(outcome: Outcome) -> Path:
+    """The sweep directory as one would type it from here."""
+    folder = outcome.sweep.root
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
 def _next_commands(outcome: Outcome) -> list[str]:
-    folder, program = outcome.sweep.root, _program()
-    folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    folder, program = _folder(outcome), _program()
     report = [f"Report        {outcome.sweep.report}"] if outcome.sweep.report.exists() else []
     return [
         *report,

@@ -111,6 +111,11 @@ class SweepDirectory:
         return self.root / "manifest.json"
 
     @property
+    def lease(self) -> Path:
+        """Who drives the sweep now."""
+        return self.root / "lease.json"
+
+    @property
     def trials(self) -> Path:
         return self.root / "trials"
 

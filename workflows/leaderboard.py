@@ -11,11 +11,11 @@ import io
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Self
 
 from trainables.arguments import Metric
 from trainables.directory import SweepDirectory
-from trainables.files import write_json, write_text
+from trainables.files import read_json, write_json, write_text
 from trainables.records import Result
 from workflows.plan import PlannedTrial
 
@@ -42,9 +42,23 @@ class Leaderboard:
         """The column that ranks."""
         return f"validation/{self.metric}"
 
+    @property
+    def run_status(self) -> Literal["FINISHED", "FAILED"]:
+        """How MLflow says that the sweep ended: FAILED where trials failed and none could be chosen."""
+        failed = any(row["status"] == "FAILED" for row in self.rows)
+        return "FAILED" if failed and self.champion is None else "FINISHED"
+
     def row(self, trial_id: str) -> Row:
         """The row of a trial, or of a baseline by its name."""
         return next(row for row in self.rows if row["trial_id"] == trial_id)
+
+    @classmethod
+    def read(cls, sweep: SweepDirectory) -> Self | None:
+        """The leaderboard that was written last, or None. Raises CorruptFile."""
+        try:
+            return cls(**read_json(sweep.leaderboard_json))
+        except FileNotFoundError:
+            return None
 
     def write(self, sweep: SweepDirectory) -> None:
         """Write leaderboard.json and leaderboard.csv."""

@@ -6,7 +6,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,10 @@ class Prepared:
     def experiment(self) -> str:
         return self.config.tracking.experiment or self.config.name
 
+    def again(self) -> Prepared:
+        """With the manifest as it is now: another driver may have written it since."""
+        return replace(self, earlier=_earlier(self.sweep, self.config, self.data))
+
     def planner(self, precision: Precision) -> Planner:
         """What turns points into trials."""
         return Planner(self.config, self.models, self.data.fingerprint, tuple(self.data.labels), precision)
@@ -65,11 +69,17 @@ def prepare(config: SweepConfig, console: Console) -> Prepared:
     models = resolve_models(plan.points(config))
     with phase(console, "reading the data"):
         data = dataset.prepare(config.data, sweep.cache)
-    earlier = manifest.load(sweep)
-    if earlier:
-        manifest.refuse_other_meaning(earlier, config, data)
+    earlier = _earlier(sweep, config, data)
     _show(data, console)
     return Prepared(config, sweep, models, data, earlier)
+
+
+def _earlier(sweep: SweepDirectory, config: SweepConfig, data: LabelledData) -> dict[str, Any] | None:
+    """The manifest of a sweep that this one continues. Raises BadInput where it would mean something else."""
+    found = manifest.load(sweep)
+    if found:
+        manifest.refuse_other_meaning(found, config, data)
+    return found
 
 
 def _show(data: LabelledData, console: Console) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -13,7 +13,7 @@ from trainables.errors import FleetuneError
 from trainables.records import Result
 from workflows import cluster, inference
 from workflows.cluster import Request
-from workflows.export import export_trial
+from workflows.config import TrackingConfig
 from workflows.leaderboard import Leaderboard
 from workflows.prepare import Prepared, phase
 from workflows.tracking.mark import Mark
@@ -47,26 +47,31 @@ def measure(
             cost.write(prepared.sweep.inference_cost(graph.graph_id))
 
 
-def publish(prepared: Prepared, ranked: Leaderboard, request: Request, writer: Writer, exports: Path) -> None:
-    """Hand the checkpoints that MLflow is to have to the writer, exported and checked on a worker.
+def publish(
+    board: Leaderboard,
+    tracking: TrackingConfig,
+    mark: Mark,
+    export: Callable[[str, Path], object],
+    writer: Writer,
+    exports: Path,
+) -> None:
+    """Hand the checkpoints that MLflow is to have to the writer, each written to `exports` by `export`.
 
-    Nothing is exported twice: a champion that MLflow has already is left as it is.
+    `export` takes a trial id and a folder to make, and checks what it writes. Nothing is exported twice: a champion
+    that the store of the `mark` has already is left as it is.
     """
-    tracking = prepared.config.tracking
-    done = [row["trial_id"] for row in ranked.rows if row["kind"] == "trial" and row["status"] == "DONE"]
+    done = [row["trial_id"] for row in board.rows if row["kind"] == "trial" and row["status"] == "DONE"]
     wanted = {"none": [], "champion": done[:1], "all": done}[tracking.checkpoints]
-    if tracking.register_as and ranked.champion and ranked.champion not in wanted:
-        wanted.append(ranked.champion)
+    if tracking.register_as and board.champion and board.champion not in wanted:
+        wanted.append(board.champion)
     for trial_id in wanted:
-        name = tracking.register_as if trial_id == ranked.champion else None
-        if _is_published(prepared, trial_id, name):
-            continue
-        cluster.run_on_worker(export_trial, request, prepared.sweep, trial_id, exports / trial_id)
-        writer.publish(trial_id, exports / trial_id, name)
+        name = tracking.register_as if trial_id == board.champion else None
+        if not _is_published(mark, trial_id, name):
+            export(trial_id, exports / trial_id)
+            writer.publish(trial_id, exports / trial_id, name)
 
 
-def _is_published(prepared: Prepared, trial_id: str, name: str | None) -> bool:
-    mark = Mark.read(prepared.sweep, prepared.tracking_uri, prepared.experiment)
+def _is_published(mark: Mark, trial_id: str, name: str | None) -> bool:
     run = mark.runs.get(trial_id)
     if run is None or run.published is None:
         return False

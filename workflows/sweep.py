@@ -7,34 +7,35 @@ happens, the sweep directory holds what was done, and the same command continues
 from __future__ import annotations
 
 import contextlib
-import shutil
-import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 
 from trainables.arguments import Precision
 from trainables.directory import SweepDirectory
-from trainables.errors import Interrupted
-from workflows import cluster, inference, leaderboard, manifest, publish, trials
+from trainables.errors import InfrastructureError, Interrupted
+from trainables.files import remove_scratch
+from workflows import cluster, inference, leaderboard, lease, manifest, publish, trials
 from workflows.baselines import run_baseline
 from workflows.cluster import Request
+from workflows.export import export_trial
 from workflows.groups import groups
+from workflows.interrupts import interruptible
 from workflows.leaderboard import Leaderboard
+from workflows.lease import Lease
 from workflows.plan import PlannedTrial
 from workflows.prepare import Prepared, phase, prepare
 from workflows.report import write_report
 from workflows.sweep_file import load
+from workflows.tracking.mark import Mark
 from workflows.tracking.writer import Writer
 
 # `ray job stop` kills three seconds after it asks.
 _LAST_WORDS_SECONDS = 2.0
-_EXPORTS = ".export."
 
 
 @dataclass(frozen=True)
@@ -64,19 +65,25 @@ class Outcome:
 def run_sweep(path: Path, overrides: Sequence[str], console: Console) -> Outcome:
     """Run the sweep that a file describes, or continue it; `console` shows progress.
 
-    Raises BadInput before anything is started, InfrastructureError where storage or cluster fail, Interrupted
-    after Ctrl-C or SIGTERM (what was done is kept).
+    Raises BadInput before anything is started, InfrastructureError where storage or cluster fail or another process
+    drives the sweep, Interrupted after Ctrl-C or SIGTERM (what was done is kept).
     """
     prepared = prepare(load(path, overrides), console)
     finished = _finished(prepared)
     if finished is not None:
         return finished
-    try:
-        with _interruptible():
-            return _run(prepared, console)
-    except KeyboardInterrupt:
-        again = " ".join(["fleetune sweep", str(path), *(f"--set {override}" for override in overrides)])
-        raise Interrupted(f"interrupted; finished trials are kept. Continue with: {again}") from None
+    with lease.held(prepared.sweep, on_wait=lambda what: console.print(f"{what} …")) as holding:
+        try:
+            with interruptible():
+                return _run(prepared.again(), holding, console)
+        except KeyboardInterrupt:
+            if holding.is_lost:
+                raise InfrastructureError(
+                    f"{prepared.sweep.root}: another process has taken this sweep over, because this one gave no sign "
+                    "of life for a while; it goes on there"
+                ) from None
+            again = " ".join(["fleetune sweep", str(path), *(f"--set {override}" for override in overrides)])
+            raise Interrupted(f"interrupted; finished trials are kept. Continue with: {again}") from None
 
 
 def _finished(prepared: Prepared) -> Outcome | None:
@@ -98,9 +105,10 @@ def _finished(prepared: Prepared) -> Outcome | None:
     return Outcome(prepared.sweep, ranked, prepared.tracking_uri, prepared.data.rows["test"], already_finished=True)
 
 
-def _run(prepared: Prepared, console: Console) -> Outcome:
+def _run(prepared: Prepared, holding: Lease, console: Console) -> Outcome:
     """Connect, plan, dispatch, rank, publish. Baselines are fitted while Ray starts."""
     config, sweep = prepared.config, prepared.sweep
+    remove_scratch(sweep.root)
     with ThreadPoolExecutor(1) as background, contextlib.ExitStack() as stack:
         baselines = background.submit(_run_baselines, prepared)
         with phase(console, "starting Ray"):
@@ -114,19 +122,22 @@ def _run(prepared: Prepared, console: Console) -> Outcome:
         manifest.write(sweep, config, prepared.data, precision, together, planned, prepared.earlier)
         for trial in planned:
             trials.lay_out(prepared, trial, precision)
-        for left_over in sweep.root.glob(f"{_EXPORTS}*"):
-            shutil.rmtree(left_over, ignore_errors=True)
         writer = Writer(sweep, prepared.tracking_uri, prepared.experiment)
-        with _tracked(writer, console), tempfile.TemporaryDirectory(dir=sweep.root, prefix=_EXPORTS) as exports:
+        with (
+            _tracked(writer, holding, console),
+            tempfile.TemporaryDirectory(dir=sweep.root, prefix=".export.") as exports,
+        ):
             planned = trials.run(prepared, planned, together, precision, request, slots, writer, console)
             publish.measure(prepared, trials.results(prepared, planned), request, writer, console)
             ranked = _rank(prepared, planned)
-            with phase(console, "checking and publishing the champion"):
-                publish.publish(prepared, ranked, request, writer, Path(exports))
-            # Matplotlib is not made for two threads, and the writer draws too.
-            with phase(console, "writing the report"), writer.paused():
-                write_report(sweep)
-            _finish(writer, ranked, console)
+            with phase(console, "checking the champion, writing the report"):
+                published = background.submit(_publish, prepared, ranked, request, writer, Path(exports))
+                # Matplotlib is not made for two threads, and the writer draws too.
+                with writer.paused():
+                    write_report(sweep)
+                published.result()
+            with phase(console, "delivering to MLflow"):
+                writer.finish(ranked.run_status)
     return Outcome(sweep, ranked, prepared.tracking_uri, prepared.data.rows["test"], writer.last_error)
 
 
@@ -162,38 +173,28 @@ def _rank(prepared: Prepared, planned: Sequence[PlannedTrial]) -> Leaderboard:
     return ranked
 
 
-def _finish(writer: Writer, ranked: Leaderboard, console: Console) -> None:
-    failed = any(row["status"] == "FAILED" for row in ranked.rows)
-    with phase(console, "delivering to MLflow"):
-        writer.finish("FAILED" if failed and ranked.champion is None else "FINISHED")
+def _publish(prepared: Prepared, ranked: Leaderboard, request: Request, writer: Writer, exports: Path) -> None:
+    """Hand the champion to MLflow, exported on a worker, which has the hardware that it was trained on."""
+
+    def export(trial_id: str, folder: Path) -> None:
+        cluster.run_on_worker(export_trial, request, prepared.sweep, trial_id, folder)
+
+    mark = Mark.read(prepared.sweep, prepared.tracking_uri, prepared.experiment)
+    publish.publish(ranked, prepared.config.tracking, mark, export, writer, exports)
 
 
 @contextlib.contextmanager
-def _tracked(writer: Writer, console: Console) -> Iterator[None]:
-    """Whatever ends the block early, no run stays RUNNING."""
+def _tracked(writer: Writer, holding: Lease, console: Console) -> Iterator[None]:
+    """Whatever ends the block early, no run stays RUNNING, unless another process drives the sweep by now."""
     try:
         yield
     except KeyboardInterrupt:
+        if holding.is_lost:
+            writer.abandon()
+            raise
         console.print("interrupted; closing the runs in MLflow …")
         writer.finish("KILLED", timeout=_LAST_WORDS_SECONDS)
         raise
     except BaseException:
         writer.finish("FAILED", timeout=_LAST_WORDS_SECONDS)
         raise
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C and SIGTERM (`ray job stop`) both raise KeyboardInterrupt, once; the second ends the process at once."""
-
-    def interrupt(number: int, _: FrameType | None) -> None:
-        for known in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(known, signal.SIG_DFL)
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    before = {known: signal.signal(known, interrupt) for known in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for known, handler in before.items():
-            signal.signal(known, handler)

@@ -300,6 +300,26 @@ def test_heads_train_together_and_are_trials_all_the_same(workplace: Workplace) 
 
 
 @pytest.mark.slow
+def test_sync_shows_a_sweep_with_its_champion_in_another_store(
+    workplace: Workplace, finished: subprocess.CompletedProcess[str]
+) -> None:
+    from mlflow import MlflowClient
+
+    other = f"sqlite:///{workplace.folder / 'other.db'}"
+    done = workplace.fleetune("sync", "runs/tiny", "--uri", other)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "5 runs of trials and baselines in experiment 'tiny'" in done.stdout
+    client = MlflowClient(other)
+    version = client.get_model_version_by_alias("tiny-reviews", "champion")
+    run = client.get_run(version.run_id)
+    assert run.data.tags["fleetune.trial_id"] == workplace.leaderboard()["champion"]
+    assert run.info.status == "FINISHED"
+    assert "checkpoint" in {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+    # The sweep's own store was complete, and still is.
+    assert "Nothing left to do" in workplace.fleetune("sweep", "sweep.yaml").stdout
+
+
+@pytest.mark.slow
 def test_a_trial_that_hangs_is_ended_and_tried_again_by_the_same_command(workplace: Workplace) -> None:
     from filelock import FileLock
 
@@ -331,6 +351,9 @@ def test_an_interrupted_sweep_is_finished_by_the_same_command(workplace: Workpla
     deadline = time.monotonic() + 200
     while len(list(results.glob("*/result.json"))) < 1 and time.monotonic() < deadline and driver.poll() is None:
         time.sleep(0.2)
+    twice = workplace.fleetune(*command)
+    assert twice.returncode == 4
+    assert f"is driven by another process now (process {driver.pid} on" in twice.stderr.replace("\n", " ")
     driver.send_signal(number)
     output, _ = driver.communicate(timeout=60)
     kept = {path: path.stat().st_mtime_ns for path in results.glob("*/result.json")}

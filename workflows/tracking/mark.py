@@ -1,6 +1,6 @@
-"""What one MLflow store has got of a sweep, kept in the sweep directory as tracking.json.
+"""What each MLflow store has got of a sweep, kept in the sweep directory as tracking.json.
 
-The mark saves work; it is not needed. Where it is missing or of another store, runs are found by their tags.
+A mark saves work; it is not needed. Where there is none of a store, runs are found by their tags.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class RunMark:
 
 @dataclass
 class Mark:
-    """What was delivered to one store; kept in the sweep directory as tracking.json."""
+    """What was delivered to one experiment of one store."""
 
     uri: str
     experiment: str
@@ -46,16 +46,25 @@ class Mark:
 
     @classmethod
     def read(cls, sweep: SweepDirectory, uri: str, experiment: str) -> Mark:
-        """The stored mark; an empty one where there is none, or one of another store."""
+        """The stored mark of a store; an empty one where there is none."""
         empty = cls(redact(uri), experiment)
-        try:
-            stored = read_json(sweep.tracking)
-            runs = {name: RunMark(**run) for name, run in stored.pop("runs").items()}
-            mark = cls(**stored, runs=runs)
-        except (FileNotFoundError, CorruptFile, KeyError, TypeError, AttributeError):
-            # Whatever is in the store is found by its tags.
-            return empty
-        return mark if (mark.uri, mark.experiment) == (empty.uri, empty.experiment) else empty
+        return next((mark for mark in _stored(sweep) if mark._is_of_the_store_of(empty)), empty)
 
     def write(self, sweep: SweepDirectory) -> None:
-        write_json(sweep.tracking, dataclasses.asdict(self))
+        """Keep the mark beside those of other stores."""
+        others = [mark for mark in _stored(sweep) if not mark._is_of_the_store_of(self)]
+        write_json(sweep.tracking, {"stores": [dataclasses.asdict(mark) for mark in [*others, self]]})
+
+    def _is_of_the_store_of(self, other: Mark) -> bool:
+        return (self.uri, self.experiment) == (other.uri, other.experiment)
+
+
+def _stored(sweep: SweepDirectory) -> list[Mark]:
+    """The marks of all stores; none where the file is missing or damaged: what a store has is found by tags then."""
+    try:
+        return [
+            Mark(**stored | {"runs": {name: RunMark(**run) for name, run in stored["runs"].items()}})
+            for stored in read_json(sweep.tracking)["stores"]
+        ]
+    except (FileNotFoundError, CorruptFile, KeyError, TypeError, AttributeError):
+        return []

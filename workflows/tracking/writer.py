@@ -79,6 +79,7 @@ class Writer:
         self._deadline = float("inf")
         self._delivered = False
         self._refused = False
+        self._abandoned = False
         self._thread = threading.Thread(target=self._work, name="fleetune-mlflow", daemon=True)
         self._thread.start()
 
@@ -129,9 +130,15 @@ class Writer:
             return False
         return self._delivered
 
+    def abandon(self) -> None:
+        """Deliver nothing more, not even how the sweep ends: another process drives it. Returns at once."""
+        self._abandoned = True
+        self._finishing.set()
+        self._wake.set()
+
     def _work(self) -> None:
         pause = _FIRST_PAUSE
-        while True:
+        while not self._abandoned:
             finishing = self._finishing.is_set()
             self._wake.clear()
             failed = self._attempt(self._close if finishing else self._deliver)

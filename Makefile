@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 PYTEST := $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format test-fast test-slow test-cluster test-browser bench curves clean
+.PHONY: help demo test lint format test-fast test-slow test-cluster test-browser faults bench curves clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ test-cluster: $(INSTALLED) ## Tests that submit jobs to a real Ray head
 
 test-browser: $(INSTALLED) ## Tests that look at pages in a real headless Chromium
 	@$(PYTEST) -q -m browser
+
+faults: $(INSTALLED) ## Kill, starve and cut off sweeps, ten times each; hours (FAULT_ROUNDS=1: half an hour)
+	@FAULT_TABLE=tests/faults/RESULTS.md $(PYTEST) -q -m faults
 
 bench: $(INSTALLED) ## Time Fleetune against the plain loop and HF Trainer + Ray Tune (BENCH="--rows 500 --rounds 1")
 	@$(BIN)/python -m jobs.bench $(BENCH)

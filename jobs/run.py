@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from trainables.errors import FleetuneError
+from trainables.errors import FleetuneError, InfrastructureError
 
 ABOUT = """Which pretrained encoder, with how much of it frozen and at which learning rate, classifies your text best?
 
 Start with `fleetune demo`. For your own data, `fleetune init data.csv` writes a sweep file for `fleetune sweep`."""
 
 
+# What storage answers when it is full, read-only, not ours, in the way, or gone; any other OSError is a defect.
+_STORAGE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EISDIR, errno.ENOTDIR, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT),
+}
 # A pipe has no width; 80 columns would cut a table.
 _PIPED_WIDTH = 160
 
@@ -55,7 +61,19 @@ def run(app: typer.Typer) -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in _STORAGE:
+            _exit_as_defect(errors)
+        where = f"{error.filename}: " if error.filename else ""
+        message = f"{where}{error.strerror}. What was done is kept; the same command continues"
+        errors.print(f"[bold red]fleetune:[/] {escape(message)}", highlight=False, soft_wrap=True)
+        sys.exit(InfrastructureError.exit_code)
     except Exception:  # noqa: BLE001 - shown in full, with exit 1: a defect
-        traceback.print_exc()
-        errors.print("[bold red]fleetune:[/] this is a defect in Fleetune; please report the lines above")
-        sys.exit(1)
+        _exit_as_defect(errors)
+
+
+def _exit_as_defect(errors: Console) -> NoReturn:
+    """Show the exception that is being handled in full."""
+    traceback.print_exc()
+    errors.print("[bold red]fleetune:[/] this is a defect in Fleetune; please report the lines above")
+    sys.exit(FleetuneError.exit_code)

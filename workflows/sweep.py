@@ -21,7 +21,7 @@ from rich.console import Console
 from trainables.arguments import Precision
 from trainables.directory import SweepDirectory
 from trainables.errors import Interrupted
-from workflows import cluster, inference, leaderboard, manifest, publish, trials
+from workflows import cluster, inference, leaderboard, manifest, preflight, publish, trials
 from workflows.baselines import run_baseline
 from workflows.cluster import Request
 from workflows.groups import groups
@@ -106,6 +106,7 @@ def _run(prepared: Prepared, console: Console) -> Outcome:
         with phase(console, "starting Ray"):
             found = stack.enter_context(cluster.connect())
             request = found.request(config.resources)
+            preflight.check(prepared, found, request)
             precision = _precision(prepared, request)
             baselines.result()
         slots = found.slots(request, config.resources.max_concurrent_trials)

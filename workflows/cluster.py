@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -31,18 +31,20 @@ class Request:
 
 @dataclass(frozen=True)
 class Node:
-    """The resources of one alive node."""
+    """The resources of one alive node. `node_id` is Ray's; several nodes may share an address."""
 
     address: str
     cpus: float
     gpus: float
+    node_id: str
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The nodes that are there now."""
+    """The nodes that are there now. `is_own`: `connect` has started it, with this machine as its only node."""
 
     nodes: tuple[Node, ...]
+    is_own: bool = False
 
     @property
     def gpus(self) -> float:
@@ -54,13 +56,17 @@ class Cluster:
         if gpus is None:
             gpus = 1.0 if self.gpus >= 1 else 0.0
         request = Request(resources.cpus_per_trial, gpus)
-        if not any(node.cpus >= request.cpus and node.gpus >= request.gpus for node in self.nodes):
+        if not self.able(request):
             largest = "; ".join(f"{node.address}: {node.cpus:g} CPUs, {node.gpus:g} GPUs" for node in self.nodes)
             raise InfrastructureError(
                 f"resources: every trial asks for {request}, and no node has that ({largest}). "
                 "Lower resources.cpus_per_trial or resources.gpus_per_trial, or add such a node."
             )
         return request
+
+    def able(self, request: Request) -> list[Node]:
+        """The nodes that can run a trial."""
+        return [node for node in self.nodes if _fits(node, request)]
 
     def slots(self, request: Request, limit: int | None) -> int:
         """How many groups can run at once: what fits on the nodes, at most `limit`."""
@@ -98,7 +104,7 @@ def connect() -> Iterator[Cluster]:
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise InfrastructureError(f"Ray at {address or 'this machine'} cannot be reached: {error}") from error
     try:
-        yield Cluster(tuple(_nodes(ray.nodes())))
+        yield Cluster(tuple(_nodes(ray.nodes())), is_own=not address)
     finally:
         ray.shutdown()
 
@@ -107,7 +113,7 @@ def _nodes(listed: list[dict]) -> Iterator[Node]:
     for node in listed:
         if node["Alive"]:
             found = node["Resources"]
-            yield Node(node["NodeManagerAddress"], found.get("CPU", 0.0), found.get("GPU", 0.0))
+            yield Node(node["NodeManagerAddress"], found.get("CPU", 0.0), found.get("GPU", 0.0), node["NodeID"])
 
 
 def choose_precision(wanted: bool | None, request: Request) -> Precision:
@@ -135,3 +141,40 @@ def run_on_worker(function: Callable[..., Result], request: Request, *arguments:
     except ray.exceptions.RayError as error:
         raise InfrastructureError(f"a worker was lost while it ran {function.__name__}: {error}") from error
     return found
+
+
+def on_every_node(
+    function: Callable[..., Result], nodes: Sequence[Node], *arguments: Any, gpus: float = 0.0, timeout: float
+) -> tuple[dict[Node, Result], dict[Node, str]]:
+    """Call a function once on each of some nodes, at the same time: what came back, and what went wrong on others.
+
+    A call takes no CPU, so that a busy node answers too; `gpus` it has to wait for. A node that has not answered
+    after `timeout` seconds is in neither; its call is ended.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    calls = {}
+    for node in nodes:
+        there = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+        task = ray.remote(num_cpus=0, num_gpus=gpus, max_retries=0, scheduling_strategy=there)(function)
+        calls[task.remote(*arguments)] = node
+    ended, late = ray.wait(list(calls), num_returns=len(calls), timeout=timeout)
+    found: dict[Node, Result] = {}
+    failed: dict[Node, str] = {}
+    for call in late:
+        ray.cancel(call, force=True)
+    for call in ended:
+        try:
+            found[calls[call]] = ray.get(call)
+        except ray.exceptions.RayTaskError as error:
+            failed[calls[call]] = _last_line(error.cause)
+        except ray.exceptions.RayError as error:
+            failed[calls[call]] = _last_line(error)
+    return found, failed
+
+
+def _last_line(error: Exception) -> str:
+    """What an error says in the end; Ray puts whole tracebacks into messages."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1].strip()}" if lines else type(error).__name__

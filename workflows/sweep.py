@@ -19,7 +19,7 @@ from trainables.arguments import Precision
 from trainables.directory import SweepDirectory
 from trainables.errors import InfrastructureError, Interrupted
 from trainables.files import remove_scratch
-from workflows import cluster, inference, leaderboard, lease, manifest, publish, trials
+from workflows import cluster, inference, leaderboard, lease, manifest, preflight, publish, trials
 from workflows.baselines import run_baseline
 from workflows.cluster import Request
 from workflows.export import export_trial
@@ -114,6 +114,7 @@ def _run(prepared: Prepared, holding: Lease, console: Console) -> Outcome:
         with phase(console, "starting Ray"):
             found = stack.enter_context(cluster.connect())
             request = found.request(config.resources)
+            preflight.check(prepared, found, request)
             precision = _precision(prepared, request)
             baselines.result()
         slots = found.slots(request, config.resources.max_concurrent_trials)

@@ -87,7 +87,7 @@ def run(
     config, sweep = prepared.config, prepared.sweep
     every, known = list(planned), results(prepared, planned)
     finished = {trial.trial_id: known[trial.trial_id] for trial in planned if trial.trial_id in known}
-    expected = _expected(prepared, planned, precision)
+    expected = expected_count(prepared, planned, precision)
     waiting = _unfinished(planned, groups, finished)
     console.print(_announcement(expected, expected - len(finished), waiting, slots, request))
     with Board(planned, config.training.metric_for_best_model, console, finished, expected) as board:
@@ -134,7 +134,7 @@ def _announcement(
     return f"{left} of {expected} trials to run, {min(slots, units)} at a time, each on {request}{shared}"
 
 
-def _expected(prepared: Prepared, planned: Sequence[PlannedTrial], precision: Precision) -> int:
+def expected_count(prepared: Prepared, planned: Sequence[PlannedTrial], precision: Precision) -> int:
     """How many trials there will be, if the space holds as many points as the search may draw."""
     search = prepared.config.search
     if search.num_trials is None or all_drawn(prepared, precision):

@@ -10,7 +10,7 @@ from workflows.config import ResourcesConfig
 
 
 def cluster(*nodes: tuple[float, float]) -> Cluster:
-    return Cluster(tuple(Node(f"10.0.0.{index}", *node) for index, node in enumerate(nodes)))
+    return Cluster(tuple(Node(f"10.0.0.{index}", *node, f"node-{index}") for index, node in enumerate(nodes)))
 
 
 def test_without_a_wish_a_trial_gets_one_gpu_where_there_are_any() -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from trainables.arguments import ModelSpec, Precision
 from trainables.directory import SweepDirectory
 from trainables.errors import BadInput, nearest
-from workflows import manifest, plan, search
+from workflows import manifest, plan, repair, search
 from workflows.baselines import BASELINES
 from workflows.config import ModelChoice, SweepConfig
 from workflows.data import dataset
@@ -68,6 +68,8 @@ def prepare(config: SweepConfig, console: Console) -> Prepared:
     earlier = manifest.load(sweep)
     if earlier:
         manifest.refuse_other_meaning(earlier, config, data)
+    for note in repair.clear(sweep, drawn=search.ALGORITHMS[config.search.algorithm].draws):
+        console.print(f"damaged: {note}", highlight=False, markup=False, soft_wrap=True)
     _show(data, console)
     return Prepared(config, sweep, models, data, earlier)
 

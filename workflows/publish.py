@@ -8,8 +8,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from trainables.directory import SweepDirectory
-from trainables.errors import FleetuneError
+from trainables.directory import SweepDirectory, TrialDirectory
+from trainables.errors import CorruptFile, FleetuneError
+from trainables.files import verify
 from trainables.records import Result
 from workflows import cluster, inference
 from workflows.cluster import Request
@@ -61,8 +62,21 @@ def publish(prepared: Prepared, ranked: Leaderboard, request: Request, writer: W
         name = tracking.register_as if trial_id == ranked.champion else None
         if _is_published(prepared, trial_id, name):
             continue
-        cluster.run_on_worker(export_trial, request, prepared.sweep, trial_id, exports / trial_id)
+        try:
+            cluster.run_on_worker(export_trial, request, prepared.sweep, trial_id, exports / trial_id)
+        except CorruptFile as error:
+            raise CorruptFile(f"{error}{_forgotten(prepared.sweep.trial(trial_id))}") from None
         writer.publish(trial_id, exports / trial_id, name)
+
+
+def _forgotten(directory: TrialDirectory) -> str:
+    """Forget the result of a trial with a damaged checkpoint, so that the trial has not ended; returns what to do."""
+    try:
+        verify(directory.checkpoint)
+    except CorruptFile:
+        directory.result.unlink()
+        return "; run the same command again, which trains this trial anew"
+    return ""
 
 
 def _is_published(prepared: Prepared, trial_id: str, name: str | None) -> bool:

@@ -54,3 +54,4 @@ class Server:
         if self.process:
             os.killpg(self.process.pid, 15)
             self.process.wait(30)
+            self.process = None

@@ -170,7 +170,7 @@ def _spec(sweep: SweepDirectory, trial_id: str, seed: int, labels: Sequence[str]
         seed=seed,
         model=model,
         freeze="full",
-        training=TrainingArguments(),
+        training=TrainingArguments(num_train_epochs=2),
         labels=tuple(labels),
         precision="fp32",
         data="/data",

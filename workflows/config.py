@@ -153,8 +153,10 @@ class TrackingConfig(Frozen):
     """Where MLflow is and what it gets."""
 
     uri: str | None = None
-    experiment: Annotated[str, Field(min_length=1, max_length=500)] | None = None
-    register_as: Annotated[str, Field(min_length=1, max_length=250, pattern=r"^[^/:.%\"']+$")] | None = None
+    experiment: Annotated[str, Field(max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")] | None = None
+    register_as: Annotated[str, Field(min_length=1, max_length=250, pattern=r"^[^/:.%\"'\x00-\x1f\x7f]+$")] | None = (
+        None
+    )
     checkpoints: Literal["none", "champion", "all"] = "champion"
 
     @field_validator("uri")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from trainables.arguments import Frozen
 from trainables.directory import TrialDirectory
+from workflows.soundness import read_parquet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,16 +61,20 @@ class AccuracyBin(Frozen):
 
 
 def read_test(directory: TrialDirectory) -> pd.DataFrame:
-    """The test rows of a trial's or baseline's predictions, in the order of the prepared split."""
-    import pyarrow.parquet as pq
+    """The test rows of a trial's or baseline's predictions, in the order of the prepared split.
 
-    return pq.read_table(directory.predictions, filters=[("split", "==", "test")]).to_pandas()
+    Raises CorruptFile where they cannot be read.
+    """
+    return read_parquet(directory.predictions, filters=[("split", "==", "test")]).to_pandas()
 
 
 def worst_texts(
     predicted: pd.DataFrame, data: Path, labels: Sequence[str], count: int, include_text: IncludeText
 ) -> list[WorstText]:
-    """The `count` test texts with the highest loss, worst first; `data` is the folder of the prepared splits."""
+    """The `count` test texts with the highest loss, worst first; `data` is the folder of the prepared splits.
+
+    Raises CorruptFile where these are not what was written.
+    """
     import pandas as pd
 
     worst = predicted.sort_values(["loss", "row"], ascending=[False, True], kind="stable").head(count)
@@ -151,11 +156,9 @@ def _bins(correct: np.ndarray, values: np.ndarray, edges: Sequence[float] | np.n
 
 def _texts(data: Path, rows: pd.Series, include_text: IncludeText) -> dict[int, str]:
     """Texts by their row in the source (pairs joined), as much of each as is to be shown; none where they are gone."""
-    import pyarrow.parquet as pq
-
     if include_text == "none" or not (data / "test.parquet").exists():
         return {}
-    table = pq.read_table(
+    table = read_parquet(
         data / "test.parquet", columns=["row", "text", "text_pair"], filters=[("row", "in", rows.tolist())]
     ).to_pylist()
     joined = {item["row"]: " ¦ ".join(filter(None, (item["text"], item["text_pair"]))) for item in table}

@@ -15,7 +15,7 @@ from typing import Any
 
 from trainables.arguments import Precision
 from trainables.directory import SweepDirectory
-from trainables.errors import BadInput
+from trainables.errors import BadInput, CorruptFile
 from trainables.files import read_json, write_json
 from workflows.config import SweepConfig
 from workflows.data.dataset import LabelledData
@@ -42,6 +42,10 @@ def load(sweep: SweepDirectory) -> dict[str, Any] | None:
         manifest = read_json(sweep.manifest)
     except FileNotFoundError:
         return None
+    except CorruptFile as error:
+        raise CorruptFile(
+            f"{error}. Delete it and run the sweep again: finished trials are kept, but MLflow gets it as a new sweep"
+        ) from None
     if manifest["schema"] != SCHEMA:
         raise BadInput(
             f"{sweep.root} was written by another version of Fleetune (schema {manifest['schema']}, this one has "

@@ -119,12 +119,23 @@ def load_encoder(folder: Path, *, merge: bool = True, device: str = "cpu") -> En
     from trainables import checkpoint
 
     if is_committed(folder):
-        model, tokenizer, info = checkpoint.load(folder, merge=merge)
+        try:
+            model, tokenizer, info = checkpoint.load(folder, merge=merge)
+        except CorruptFile as error:
+            raise CorruptFile(f"{error}{_how_to_mend(folder)}") from None
         return EncoderClassifier(model.to(device), tokenizer, tuple(info.labels), info.max_length)
     model, tokenizer = checkpoint.load_exported(folder)
     names = model.config.id2label
     labels = tuple(names[index] for index in sorted(names))
     return EncoderClassifier(model.to(device), tokenizer, labels, tokenizer.model_max_length)
+
+
+def _how_to_mend(folder: Path) -> str:
+    """What to do about the damaged checkpoint of a sweep's trial; nothing for one that came from elsewhere."""
+    trial = TrialDirectory(folder.parent)
+    if not trial.result.exists() or folder != trial.checkpoint:
+        return ""
+    return f". Delete {trial.result} and run the sweep again, which trains this trial anew"
 
 
 def find_classifier(source: str) -> Path:
@@ -174,7 +185,9 @@ def _champion(sweep: SweepDirectory) -> str:
     try:
         champion = read_json(sweep.leaderboard_json)["champion"]
     except FileNotFoundError:
-        champion = None
+        raise BadInput(
+            f"{sweep.root}: has no {sweep.leaderboard_json.name} yet, so there is no champion; run the sweep (again)"
+        ) from None
     if champion is None:
         raise BadInput(f"{sweep.root}: no trial is DONE yet, so there is no champion; run the sweep to its end first")
     return str(champion)

@@ -15,7 +15,7 @@ from rich.console import Console
 from trainables.arguments import ModelSpec, Precision
 from trainables.directory import SweepDirectory
 from trainables.errors import BadInput, nearest
-from workflows import manifest, plan, search
+from workflows import manifest, plan, repair, search
 from workflows.baselines import BASELINES
 from workflows.config import ModelChoice, SweepConfig
 from workflows.data import dataset
@@ -29,13 +29,13 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that is known before Ray starts."""
+    """All that is known before Ray starts. `earlier` is the manifest of a sweep that this one continues."""
 
     config: SweepConfig
     sweep: SweepDirectory
     models: dict[ModelChoice, ModelSpec]
     data: LabelledData
-    earlier: dict[str, Any] | None
+    earlier: dict[str, Any] | None = None
 
     @property
     def tracking_uri(self) -> str:
@@ -45,9 +45,18 @@ class Prepared:
     def experiment(self) -> str:
         return self.config.tracking.experiment or self.config.name
 
-    def again(self) -> Prepared:
-        """With the manifest as it is now: another driver may have written it since."""
-        return replace(self, earlier=_earlier(self.sweep, self.config, self.data))
+    def continued(self, console: Console) -> Prepared:
+        """With what an earlier run has left, as far as it is sound; for whoever holds the sweep's lease.
+
+        Raises BadInput where this sweep would mean something else, CorruptFile where its manifest is damaged.
+        """
+        earlier = manifest.load(self.sweep)
+        if earlier:
+            manifest.refuse_other_meaning(earlier, self.config, self.data)
+        draws = search.ALGORITHMS[self.config.search.algorithm].draws
+        for note in repair.clear(self.sweep, drawn=draws):
+            console.print(f"damaged: {note}", highlight=False, markup=False, soft_wrap=True)
+        return replace(self, earlier=earlier)
 
     def planner(self, precision: Precision) -> Planner:
         """What turns points into trials."""
@@ -69,17 +78,8 @@ def prepare(config: SweepConfig, console: Console) -> Prepared:
     models = resolve_models(plan.points(config))
     with phase(console, "reading the data"):
         data = dataset.prepare(config.data, sweep.cache)
-    earlier = _earlier(sweep, config, data)
     _show(data, console)
-    return Prepared(config, sweep, models, data, earlier)
-
-
-def _earlier(sweep: SweepDirectory, config: SweepConfig, data: LabelledData) -> dict[str, Any] | None:
-    """The manifest of a sweep that this one continues. Raises BadInput where it would mean something else."""
-    found = manifest.load(sweep)
-    if found:
-        manifest.refuse_other_meaning(found, config, data)
-    return found
+    return Prepared(config, sweep, models, data)
 
 
 def _show(data: LabelledData, console: Console) -> None:

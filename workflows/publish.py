@@ -8,8 +8,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from trainables.directory import SweepDirectory
-from trainables.errors import FleetuneError
+from trainables.directory import SweepDirectory, TrialDirectory
+from trainables.errors import CorruptFile, FleetuneError
+from trainables.files import verify
 from trainables.records import Result
 from workflows import cluster, inference
 from workflows.cluster import Request
@@ -48,6 +49,7 @@ def measure(
 
 
 def publish(
+    sweep: SweepDirectory,
     board: Leaderboard,
     tracking: TrackingConfig,
     mark: Mark,
@@ -66,9 +68,23 @@ def publish(
         wanted.append(board.champion)
     for trial_id in wanted:
         name = tracking.register_as if trial_id == board.champion else None
-        if not _is_published(mark, trial_id, name):
+        if _is_published(mark, trial_id, name):
+            continue
+        try:
             export(trial_id, exports / trial_id)
-            writer.publish(trial_id, exports / trial_id, name)
+        except CorruptFile as error:
+            raise CorruptFile(f"{error}{_forgotten(sweep.trial(trial_id))}") from None
+        writer.publish(trial_id, exports / trial_id, name)
+
+
+def _forgotten(directory: TrialDirectory) -> str:
+    """Forget the result of a trial with a damaged checkpoint, so that the trial has not ended; returns what to do."""
+    try:
+        verify(directory.checkpoint)
+    except CorruptFile:
+        directory.result.unlink()
+        return "; run the sweep again, which trains this trial anew"
+    return ""
 
 
 def _is_published(mark: Mark, trial_id: str, name: str | None) -> bool:

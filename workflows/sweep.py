@@ -69,13 +69,14 @@ def run_sweep(path: Path, overrides: Sequence[str], console: Console) -> Outcome
     drives the sweep, Interrupted after Ctrl-C or SIGTERM (what was done is kept).
     """
     prepared = prepare(load(path, overrides), console)
-    finished = _finished(prepared)
-    if finished is not None:
-        return finished
     with lease.held(prepared.sweep, on_wait=lambda what: console.print(f"{what} …")) as holding:
+        prepared = prepared.continued(console)
+        finished = _finished(prepared)
+        if finished is not None:
+            return finished
         try:
             with interruptible():
-                return _run(prepared.again(), holding, console)
+                return _run(prepared, holding, console)
         except KeyboardInterrupt:
             if holding.is_lost:
                 raise InfrastructureError(
@@ -181,7 +182,7 @@ def _publish(prepared: Prepared, ranked: Leaderboard, request: Request, writer: 
         cluster.run_on_worker(export_trial, request, prepared.sweep, trial_id, folder)
 
     mark = Mark.read(prepared.sweep, prepared.tracking_uri, prepared.experiment)
-    publish.publish(ranked, prepared.config.tracking, mark, export, writer, exports)
+    publish.publish(prepared.sweep, ranked, prepared.config.tracking, mark, export, writer, exports)
 
 
 @contextlib.contextmanager

@@ -59,7 +59,7 @@ def sync(
             if board:
                 mark = Mark.read(sweep, uri, experiment)
                 with phase(console, "checking and publishing the champion"):
-                    publish.publish(board, tracking, mark, partial(export_trial, sweep), writer, Path(exports))
+                    publish.publish(sweep, board, tracking, mark, partial(export_trial, sweep), writer, Path(exports))
             with phase(console, f"delivering to {redact(uri)}"):
                 delivered = writer.finish(board.run_status if board else "KILLED", timeout)
     if not delivered:

@@ -28,8 +28,9 @@ from workflows.tracking.writer import Writer
 
 
 def results(prepared: Prepared, planned: Sequence[PlannedTrial]) -> dict[str, Result]:
-    """What is finished: by trial id, and by name for baselines."""
-    directories = {trial.trial_id: prepared.sweep.trial(trial.trial_id) for trial in planned}
+    """What is finished: by trial id, and by name for baselines. A trial without a trial.json is laid out first."""
+    laid_out = (trial.trial_id for trial in planned if prepared.sweep.trial(trial.trial_id).spec.exists())
+    directories = {trial_id: prepared.sweep.trial(trial_id) for trial_id in laid_out}
     directories |= {name: prepared.sweep.baseline(name) for name in prepared.config.baselines}
     return {name: Result.read(directory.result) for name, directory in directories.items() if directory.result.exists()}
 

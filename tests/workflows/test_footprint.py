@@ -64,7 +64,8 @@ def prepared(workplace: Path, storage: Path, space: list[Any], search: Any = Non
     }
     path = storage / "sweep.yaml"
     path.write_text(yaml.safe_dump(config))
-    return prepare(load(path, []), Console(quiet=True))
+    console = Console(quiet=True)
+    return prepare(load(path, []), console).continued(console)
 
 
 def test_states_count_for_the_trials_that_run_at_once_and_checkpoints_for_all(workplace: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.arguments import Metric, TrialSpec
 from trainables.directory import SweepDirectory, TrialDirectory
-from trainables.errors import BadInput
+from trainables.errors import BadInput, CorruptFile
 from trainables.files import read_json
 from trainables.records import EpochRecord, Evaluation, InferenceCost, Result
-from workflows import inference, leaderboard, manifest
+from workflows import inference, leaderboard, manifest, soundness
 from workflows.config import ErrorsConfig
 from workflows.headline import Headline, find, point_name
 from workflows.leaderboard import Leaderboard, Row
@@ -54,11 +55,13 @@ class Run:
         return self.result.evaluations.get("test") if self.result else None
 
     def predictions(self) -> pd.DataFrame | None:
-        """The test rows of its predictions, where there are any."""
+        """The test rows of its predictions, where there are any. Raises CorruptFile where they should be there."""
         from workflows.error_analysis import read_test
 
-        found = read_test(self.directory) if self.directory.predictions.exists() else None
-        return None if found is None or found.empty else found
+        if self.row["status"] != "DONE" and not self.directory.predictions.exists():
+            return None
+        found = read_test(self.directory)
+        return None if found.empty else found
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ def read(sweep: SweepDirectory) -> Content:
             directory=(folder := folders[row["trial_id"]]),
             spec=spec.spec if (spec := specs.get(row["trial_id"])) else None,
             result=results.get(row["trial_id"]),
-            epochs=tuple(EpochRecord.read(path) for path in folder.epochs()),
+            epochs=soundness.epochs(folder, _epochs_of(spec, results.get(row["trial_id"]))),
         )
         for row in board.rows
     )
@@ -188,6 +191,8 @@ def _specs(sweep: SweepDirectory, trials: Sequence[str]) -> dict[str, _Planned]:
     found = {}
     for trial_id in trials:
         if not (path := sweep.trial(trial_id).spec).exists():
+            if sweep.trial(trial_id).result.exists():
+                raise CorruptFile(f"{path} is missing; the same sweep again writes it")
             continue
         laid_out = read_json(path)
         spec = TrialSpec.model_validate(laid_out["spec"])
@@ -206,8 +211,8 @@ def _leaderboard(
     baselines: Sequence[str],
 ) -> Leaderboard:
     """The stored leaderboard where it speaks of the same trials and results; else one built of them."""
-    if sweep.leaderboard_json.exists():
-        stored = read_json(sweep.leaderboard_json)
+    stored = _stored_leaderboard(sweep)
+    if stored is not None:
         known = {row.get("trial_id"): row.get("status") for row in stored["rows"]}
         states = {name: results[name].status if name in results else "PENDING" for name in (*specs, *baselines)}
         if known == states:
@@ -217,6 +222,18 @@ def _leaderboard(
     kinds = dict.fromkeys(specs, "trial") | dict.fromkeys(baselines, "baseline")
     costs = {name: inference.columns(sweep, name, kind) for name, kind in kinds.items()}
     return leaderboard.build(planned, results, baselines, metric, costs)
+
+
+def _stored_leaderboard(sweep: SweepDirectory) -> dict[str, Any] | None:
+    """The leaderboard as it was written; None where there is none or it is damaged, since it can be built again."""
+    with contextlib.suppress(FileNotFoundError, CorruptFile):
+        return read_json(sweep.leaderboard_json)
+    return None
+
+
+def _epochs_of(planned: _Planned | None, result: Result | None) -> int | None:
+    """How many epochs a trial must have: all of them where it is DONE, else as many as there are."""
+    return planned.spec.training.num_train_epochs if planned and result and result.status == "DONE" else None
 
 
 def _costs(sweep: SweepDirectory) -> dict[str, InferenceCost]:

@@ -106,4 +106,5 @@ def write_sweep(folder: Path, sweep: SweepDirectory, manifest: dict[str, Any], b
 
 def _write(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
+    # Half a surrogate pair has no UTF-8; with a backslash it is what JSON calls it.
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8", errors="backslashreplace")

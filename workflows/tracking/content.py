@@ -23,6 +23,8 @@ _MAX_TAG = 8000
 _MAX_RUN_NAME = 250
 _MAX_DIGEST = 36
 _NOTE_ROWS = 20
+# NUL, and halves of a surrogate pair.
+_NOWHERE = re.compile(r"[\x00\ud800-\udfff]")
 _SECRETS = re.compile(
     r"\bhf_[A-Za-z0-9]{8,}|\bAKIA[A-Z0-9]{12,}|(?<=Bearer )\S+|(?<=://)[^/\s@]+(?=@)|(?<=password=)[^&\s]+"
 )
@@ -35,6 +37,15 @@ def redact(text: str) -> str:
     'postgresql://***@host/db'
     """
     return _SECRETS.sub("***", text)
+
+
+def storable(text: str) -> str:
+    """Text as every store takes it: redacted, and without the characters that PostgreSQL or UTF-8 has no place for.
+
+    >>> storable("a\\0b")
+    'a�b'
+    """
+    return _NOWHERE.sub("�", redact(text))
 
 
 def redact_all(value: Any) -> Any:
@@ -154,17 +165,17 @@ def trial_params(spec: TrialSpec, axes: dict[str, Any]) -> dict[str, str]:
 
 def as_params(values: dict[str, Any]) -> dict[str, str]:
     """Values as MLflow params: text, redacted, cut; None is left out."""
-    return {_key(key): redact(str(value))[:_MAX_PARAM] for key, value in values.items() if value is not None}
+    return {_key(key): storable(str(value))[:_MAX_PARAM] for key, value in values.items() if value is not None}
 
 
 def as_tags(values: dict[str, Any]) -> dict[str, str]:
     """Values as MLflow tags: text, redacted, cut; None is left out."""
-    return {key: redact(str(value))[:_MAX_TAG] for key, value in values.items() if value is not None}
+    return {key: storable(str(value))[:_MAX_TAG] for key, value in values.items() if value is not None}
 
 
 def run_name(name: str) -> str:
     """A name that fits MLflow's column."""
-    return redact(name)[:_MAX_RUN_NAME]
+    return storable(name)[:_MAX_RUN_NAME]
 
 
 def result_tags(result: Result) -> dict[str, str]:
@@ -175,7 +186,7 @@ def result_tags(result: Result) -> dict[str, str]:
 
 def data_sets(data: dict[str, Any]) -> list[dict[str, Any]]:
     """One entry per split: name, digest, source, profile and context. The splits share the digest of the data."""
-    path = redact(str(data["path"]))
+    path = storable(str(data["path"]))
     return [
         {
             "name": f"{path[-480:]} {split}",
@@ -200,7 +211,7 @@ def note(manifest: dict[str, Any], board: dict[str, Any] | None) -> str:
     labels = manifest["labels"]
     classes = ", ".join(f"{class_key(index, len(labels))} = {_cell(name)}" for index, name in enumerate(labels[:100]))
     lines = [f"**{_cell(manifest['name'])}**: {_cell(manifest['data']['path'])} ({sizes})", "", f"Classes: {classes}"]
-    return redact("\n".join([*lines[:2], lines[2][:3000], *(_table(board) if board else [])]))[:_MAX_TAG]
+    return storable("\n".join([*lines[:2], lines[2][:3000], *(_table(board) if board else [])]))[:_MAX_TAG]
 
 
 def _table(board: dict[str, Any]) -> Iterable[str]:

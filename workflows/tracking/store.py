@@ -38,6 +38,20 @@ def open_client(uri: str) -> Any:
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
+def missing_driver(uri: str) -> str | None:
+    """The Python package that a database needs and that is not installed; None where nothing is missing."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    try:
+        make_url(uri).get_dialect().import_dbapi()
+    except ModuleNotFoundError as error:
+        return error.name
+    except (ArgumentError, NoSuchModuleError) as error:
+        return str(error)
+    return None
+
+
 def is_refusal(error: Exception) -> bool:
     """Whether the store answered and will say the same again, as for a value that it does not take."""
     from mlflow.exceptions import MlflowException

@@ -22,6 +22,7 @@ from trainables.records import InferenceCost, Result
 from workflows import inference
 from workflows.tracking.content import redact
 from workflows.tracking.mark import Mark, RunMark
+from workflows.tracking.store import missing_driver
 
 if TYPE_CHECKING:
     from workflows.tracking.mirror import Mirror
@@ -48,6 +49,11 @@ def check_uri(uri: str) -> None:
         valid = False
     if not valid:
         raise BadInput(f"tracking.uri: {redact(uri)!r} must name a host, as in http://127.0.0.1:5000")
+    if re.match(r"postgresql|mysql|mssql", uri) and (missing := missing_driver(uri)):
+        raise BadInput(
+            f"tracking.uri: {redact(uri)!r} needs the Python package {missing}, which is not installed; install it, or "
+            "name a driver that is, as in postgresql+psycopg2://… (pip install psycopg2-binary)"
+        )
 
 
 def ui_command(uri: str, storage: Path) -> list[str]:

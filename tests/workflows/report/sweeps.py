@@ -109,7 +109,9 @@ def _spec(sweep: SweepDirectory, trial: Trial, data: Path, labels: Sequence[str]
         num_hidden_layers=6,
         hidden_size=384,
     )
-    training = TrainingArguments.model_validate({"learning_rate": trial.rate, **trial.axes})
+    training = TrainingArguments.model_validate(
+        {"learning_rate": trial.rate, "num_train_epochs": trial.epochs, **trial.axes}
+    )
     return TrialSpec(
         trial_id=trial.trial_id,
         point_id=trial.trial_id.replace(f"{trial.rate:g}{trial.seed}", f"{trial.rate:g}"),

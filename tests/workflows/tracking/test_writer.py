@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,27 +30,8 @@ HOSTILE = ("C#", "50%", "😀", "x" * 300, "../../x", "a\nb", "$\\frac{1}{2}$", 
 
 
 @pytest.fixture
-def storage(tmp_path: Path, migrated: Path) -> Path:
-    """A storage folder with an empty store, of a name that URIs must escape."""
-    folder = tmp_path / "my runs #1"
-    folder.mkdir()
-    shutil.copy(migrated, folder / "mlflow.db")
-    return folder
-
-
-@pytest.fixture
 def sweep(storage: Path) -> SweepDirectory:
     return recorded.begin(storage / "demo")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[Server]:
-    """A server that a test starts when it wants it."""
-    folder = tmp_path_factory.mktemp("server")
-    shutil.copy(migrated, folder / "mlflow.db")
-    server = Server(folder)
-    yield server
-    server.stop()
 
 
 def mirror(sweep: SweepDirectory, uri: str | None = None, experiment: str = "demo") -> Mirror:
@@ -67,7 +47,7 @@ def runs(mirrored: Mirror, experiment: str = "demo") -> dict[str, Any]:
     return named
 
 
-def everything(mirrored: Mirror) -> dict[str, Any]:
+def everything(mirrored: Mirror, experiment: str = "demo") -> dict[str, Any]:
     """All that a store shows of a sweep: every point of every metric, params, tags, times, inputs, artifacts."""
     return {
         name: {
@@ -82,7 +62,7 @@ def everything(mirrored: Mirror) -> dict[str, Any]:
             "inputs": [(i.dataset.name, i.dataset.digest, i.tags[0].value) for i in run.inputs.dataset_inputs],
             "artifacts": artifacts(mirrored, run),
         }
-        for name, run in runs(mirrored).items()
+        for name, run in runs(mirrored, experiment).items()
     }
 
 
@@ -427,6 +407,19 @@ def test_a_damaged_file_holds_up_its_own_run_only(sweep: SweepDirectory) -> None
     assert "result.json" in mirrored.problems[0]
 
 
+def test_damaged_predictions_hold_up_the_figures_of_their_own_run_only(sweep: SweepDirectory) -> None:
+    recorded.finish(sweep)
+    predictions = sweep.trial(FIRST).predictions
+    predictions.write_bytes(predictions.read_bytes()[:-20])
+    mirrored = mirror(sweep)
+    mirrored.deliver()
+    found = everything(mirrored)
+    assert set(found) == {"sweep", FIRST, SECOND, "majority"}
+    assert found[FIRST]["artifacts"] == []
+    assert "errors/worst_texts.json" in found[SECOND]["artifacts"]
+    assert [str(predictions) in problem for problem in mirrored.problems] == [True]
+
+
 def test_a_deleted_experiment_is_restored(sweep: SweepDirectory) -> None:
     recorded.finish(sweep)
     mirrored = mirror(sweep)
@@ -479,6 +472,7 @@ def test_a_new_store_says_nothing_on_the_screen(tmp_path: Path) -> None:
 def test_a_server_that_comes_late_gets_everything_and_then_the_same_as_sqlite(
     sweep: SweepDirectory, server: Server
 ) -> None:
+    server.stop()
     server.start()
     recorded.epoch(sweep, FIRST, 1, accuracy=0.8)
     writer = Writer(sweep, server.uri, "demo", interval=0.2)
@@ -551,6 +545,8 @@ def test_an_address_that_cannot_work_is_bad_input(uri: str) -> None:
         check_uri(uri)
 
 
-@pytest.mark.parametrize("uri", ["sqlite:///a.db", "sqlite:////tmp/a.db", "http://h:5000", "postgresql://u:p@h/db"])
+@pytest.mark.parametrize(
+    "uri", ["sqlite:///a.db", "sqlite:////tmp/a.db", "http://h:5000", "postgresql+psycopg2://h/db"]
+)
 def test_an_address_that_may_work_passes(uri: str) -> None:
     check_uri(uri)

@@ -70,7 +70,7 @@ def _here(tracked: bool) -> Iterator[pytest.MonkeyPatch]:
 
 @contextlib.contextmanager
 def _connect() -> Iterator[Cluster]:
-    yield Cluster((Node("127.0.0.1", 1.0, 0.0),))
+    yield Cluster((Node("127.0.0.1", 1.0, 0.0, "here"),), is_own=True)
 
 
 def _call(function: Callable[..., Any], _: Request, *arguments: Any) -> Any:

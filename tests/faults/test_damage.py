@@ -68,7 +68,7 @@ def test_a_damaged_checkpoint_that_was_to_be_published_is_trained_anew_by_the_sa
     damaged.sweep.tracking.unlink()
     HARMS["flip a bit of"](champion.checkpoint / checkpoint.WEIGHTS, np.random.default_rng(1))
     register = "tracking.register_as=tiny-reviews"
-    with pytest.raises(CorruptFile, match=r"trainable\.safetensors .*run the same command again"):
+    with pytest.raises(CorruptFile, match=r"trainable\.safetensors .*run the sweep again"):
         local_cluster.sweep(damaged.folder, register)
     outcome, _ = local_cluster.sweep(damaged.folder, register)
     assert outcome.exit_code == 0

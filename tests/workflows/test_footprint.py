@@ -16,7 +16,7 @@ from trainables import freeze, models
 from trainables.arguments import TrainingArguments
 from trainables.directory import TrialDirectory
 from trainables.trial import run_trial
-from workflows import footprint
+from workflows import footprint, trials
 from workflows.prepare import Prepared, prepare
 from workflows.sweep_file import load
 
@@ -88,6 +88,7 @@ def test_a_finished_trial_needs_nothing_more_and_what_an_unfinished_one_has_writ
     two = prepared(workplace, tmp_path, [{"learning_rate": [1e-3, 2e-3]}])
     before = footprint.estimate(two, 1)
     first, second = two.plan("fp32")
+    trials.lay_out(two, first, "fp32")
     result(two.sweep, first.trial_id)
     after = footprint.estimate(two, 1)
     assert after.checkpoints == before.checkpoints / 2

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from jobs.screen import Screen
 from trainables.errors import FleetuneError
 
 ABOUT = """Which pretrained encoder, with how much of it frozen and at which learning rate, classifies your text best?
@@ -37,18 +37,18 @@ def application(**commands: Callable[..., Any]) -> typer.Typer:
     return app
 
 
-def output() -> Console:
+def output() -> Screen:
     """Where results go: the real stdout, as it is now, because what Ray and Tune print is sent elsewhere later."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    return Screen(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 
 
 def run(app: typer.Typer) -> None:
-    """Run an application and exit: 0, or the code of the error, which is shown as one message."""
-    errors = Console(stderr=True)
+    """Run an application and exit: 0, or the code of the error, which is shown as one message without secrets."""
+    errors = Screen(stderr=True)
     try:
         app()
     except FleetuneError as error:
-        errors.print(f"[bold red]fleetune:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        errors.print(f"[bold red]fleetune:[/] {escape(_redacted(str(error)))}", highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         errors.print("[bold red]fleetune:[/] interrupted")
@@ -56,6 +56,12 @@ def run(app: typer.Typer) -> None:
     except BrokenPipeError:
         sys.exit(0)
     except Exception:  # noqa: BLE001 - shown in full, with exit 1: a defect
-        traceback.print_exc()
+        errors.print(_redacted(traceback.format_exc()), markup=False, highlight=False, soft_wrap=True)
         errors.print("[bold red]fleetune:[/] this is a defect in Fleetune; please report the lines above")
         sys.exit(1)
+
+
+def _redacted(text: str) -> str:
+    from workflows.redaction import redact
+
+    return redact(text)

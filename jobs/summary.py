@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -118,11 +119,13 @@ def _program() -> str:
 def _next_commands(outcome: Outcome) -> list[str]:
     folder, program = outcome.sweep.root, _program()
     folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    named = shlex.quote(str(folder))
     report = [f"Report        {outcome.sweep.report}"] if outcome.sweep.report.exists() else []
-    return [
+    lines = [
         *report,
         f"Leaderboard   {outcome.sweep.leaderboard_json}  (.csv beside it)",
-        f"Review runs   {program} ui {folder} --open",
-        f'Predict       {program} predict {folder} "some text"',
-        f"Export        {program} export {folder} DESTINATION",
+        f"Review runs   {program} ui {named} --open",
+        f'Predict       {program} predict {named} "some text"',
+        f"Export        {program} export {named} DESTINATION",
     ]
+    return [escape(line) for line in lines]

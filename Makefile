@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 PYTEST := $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format test-fast test-slow test-cluster test-browser faults bench curves clean
+.PHONY: help demo test lint format test-fast test-slow test-cluster test-browser faults bench curves audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -51,6 +51,10 @@ lint: $(INSTALLED) ## ruff, mypy, import-linter
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+# PyPI's own feed would do too, but where an index stands in for PyPI, pip-audit finds nothing there and calls that clean.
+audit: $(INSTALLED) ## Look up known vulnerabilities of everything installed (needs the network)
+	@$(BIN)/pip-audit --local --skip-editable --vulnerability-service osv
 
 format: $(INSTALLED) ## Let ruff format and fix what it can
 	@$(BIN)/ruff check --fix .

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from jobs.run import application, output, run
@@ -73,7 +74,7 @@ def _show(found: Comparison, console: Console) -> None:
             f"{found.ratio(row):.1f}",
             f"{speed / 1e9:.1f}",
             f"{speed / found.peak_flops['bf16']:.0%}",
-            "not scored" if row.best is None else f"{row.best[1]:.3f}  {row.best[0]}",
+            "not scored" if row.best is None else escape(f"{row.best[1]:.3f}  {row.best[0]}"),
         )
     texts = " / ".join(f"{count:,} {split}" for split, count in found.texts.items())
     console.print(

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from jobs.run import application, run
+from jobs.screen import Screen
 from jobs.source import Source
 from trainables.errors import BadInput
 from trainables.records import Evaluation
+from workflows.printable import json_line
 
 
 def evaluate(
@@ -43,9 +44,9 @@ def evaluate(
     texts, pairs, labels = read_labelled(str(file), text_column, text_pair_column, label_column)
     found = score(load_classifier(source), texts, pairs, labels, lambda raw: names.get(raw, raw))
     if as_json:
-        typer.echo(found.model_dump_json())
+        typer.echo(json_line(found.model_dump(mode="json")))
     else:
-        _show(found, Console())
+        _show(found, Screen())
 
 
 def _mapping(pairs: list[str]) -> dict[str, str]:
@@ -55,7 +56,7 @@ def _mapping(pairs: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def _show(found: Evaluation, console: Console) -> None:
+def _show(found: Evaluation, console: Screen) -> None:
     for name, value in found.metrics.items():
         console.print(f"{name:10} {value:.4f}", highlight=False)
     names = list(found.classification_report)
@@ -63,7 +64,7 @@ def _show(found: Evaluation, console: Console) -> None:
         box=None, pad_edge=False, header_style="bold", title="\nPer class; rows of the matrix are true labels"
     )
     for column in ("label", "precision", "recall", "f1", "support", *(f"→ {name}" for name in names)):
-        table.add_column(column, justify="left" if column == "label" else "right")
+        table.add_column(Text(column), justify="left" if column == "label" else "right")
     for name, counts in zip(names, found.confusion_matrix, strict=True):
         scores = found.classification_report[name]
         shown = [f"{scores[key]:.4f}" for key in ("precision", "recall", "f1")]

@@ -9,6 +9,7 @@ import typer
 
 from jobs.run import application, run
 from jobs.source import Source
+from workflows.printable import printable
 
 
 def export(
@@ -29,7 +30,7 @@ def export(
 
     if destination is None:
         destination = Path("export") if source.startswith("models:/") else Path(source) / "export"
-    typer.echo(write(source, destination))
+    typer.echo(printable(str(write(source, destination))))
 
 
 if __name__ == "__main__":

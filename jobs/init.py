@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from jobs.run import application, run
+from jobs.screen import Screen
 
 
 def init(
@@ -41,7 +41,7 @@ def init(
     from workflows.draft import Wish, write_draft
     from workflows.draft_file import guessed, lengths
 
-    console = Console()
+    console = Screen()
     wish = Wish(source, output, model, tuple(text_column or ()), label_column, force)
     draft = write_draft(wish, console)
     rows = ", ".join(f"{count:,} {split}" for split, count in draft.found.rows.items())

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from jobs.run import application, run
+from jobs.screen import Screen
 from jobs.source import Source
 from trainables.errors import BadInput
+from workflows.printable import json_line
 
 _SHOWN_CLASSES = 5
 
@@ -43,14 +43,14 @@ def predict(
     predictions = label(load_classifier(source), found, pairs)
     if as_json:
         for prediction in predictions:
-            typer.echo(json.dumps(vars(prediction), ensure_ascii=False))
+            typer.echo(json_line(vars(prediction)))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("label", "probabilities", "text"):
         table.add_column(name)
     for prediction in predictions:
         table.add_row(*map(Text, (prediction.label, _probabilities(prediction.probabilities), _line(prediction.text))))
-    Console().print(table)
+    Screen().print(table)
 
 
 def _texts(

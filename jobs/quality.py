@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from jobs.bench import Out
@@ -39,7 +40,7 @@ def quality(
     table = Table("point", "Fleetune", "plain loop", "difference", "its standard error")
     for each in found:
         sides = (f"{statistics.fmean(side):.4f} ± {statistics.stdev(side):.4f}" for side in (each.ours, each.plain))
-        table.add_row(each.point, *sides, f"{each.difference:+.4f}", f"{each.standard_error:.4f}")
+        table.add_row(escape(each.point), *sides, f"{each.difference:+.4f}", f"{each.standard_error:.4f}")
     console.print(f"test accuracy, mean and standard deviation over {len(found[0].seeds)} seeds")
     console.print(table)
     if out:

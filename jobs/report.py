@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from jobs.run import application, run
+from workflows.printable import printable
 
 
 def report(
@@ -22,7 +23,7 @@ def report(
     from trainables.directory import SweepDirectory
     from workflows.report import write_report
 
-    typer.echo(write_report(SweepDirectory(folder)))
+    typer.echo(printable(str(write_report(SweepDirectory(folder)))))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from jobs.screen import Screen
 from trainables.errors import FleetuneError, InfrastructureError
 
 ABOUT = """Which pretrained encoder, with how much of it frozen and at which learning rate, classifies your text best?
@@ -43,18 +43,18 @@ def application(**commands: Callable[..., Any]) -> typer.Typer:
     return app
 
 
-def output() -> Console:
+def output() -> Screen:
     """Where results go: the real stdout, as it is now, because what Ray and Tune print is sent elsewhere later."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    return Screen(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 
 
 def run(app: typer.Typer) -> None:
-    """Run an application and exit: 0, or the code of the error, which is shown as one message."""
-    errors = Console(stderr=True)
+    """Run an application and exit: 0, or the code of the error, which is shown as one message without secrets."""
+    errors = Screen(stderr=True)
     try:
         app()
     except FleetuneError as error:
-        errors.print(f"[bold red]fleetune:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        errors.print(f"[bold red]fleetune:[/] {escape(_redacted(str(error)))}", highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         errors.print("[bold red]fleetune:[/] interrupted")
@@ -66,14 +66,20 @@ def run(app: typer.Typer) -> None:
             _exit_as_defect(errors)
         where = f"{error.filename}: " if error.filename else ""
         message = f"{where}{error.strerror}. What was done is kept; the same command continues"
-        errors.print(f"[bold red]fleetune:[/] {escape(message)}", highlight=False, soft_wrap=True)
+        errors.print(f"[bold red]fleetune:[/] {escape(_redacted(message))}", highlight=False, soft_wrap=True)
         sys.exit(InfrastructureError.exit_code)
     except Exception:  # noqa: BLE001 - shown in full, with exit 1: a defect
         _exit_as_defect(errors)
 
 
-def _exit_as_defect(errors: Console) -> NoReturn:
-    """Show the exception that is being handled in full."""
-    traceback.print_exc()
+def _exit_as_defect(errors: Screen) -> NoReturn:
+    """Show the exception that is being handled in full, without secrets."""
+    errors.print(_redacted(traceback.format_exc()), markup=False, highlight=False, soft_wrap=True)
     errors.print("[bold red]fleetune:[/] this is a defect in Fleetune; please report the lines above")
     sys.exit(FleetuneError.exit_code)
+
+
+def _redacted(text: str) -> str:
+    from workflows.redaction import redact
+
+    return redact(text)

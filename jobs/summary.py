@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -103,7 +104,8 @@ def _findings(outcome: Outcome) -> list[str]:
             lines.append(f"[red]FAILED({row['reason']})[/] trial {row['trial_id']}: {escape(row['message'] or '')}")
     if outcome.tracking_error:
         lines.append(f"[yellow]MLflow has not got everything:[/] {escape(outcome.tracking_error)}")
-        lines.append(f"  Nothing is lost: {escape(_program())} sync {escape(str(_folder(outcome)))} delivers the rest.")
+        command = f"{_program()} sync {shlex.quote(str(_folder(outcome)))}"
+        lines.append(f"  Nothing is lost: {escape(command)} delivers the rest.")
     return lines
 
 
@@ -122,12 +124,13 @@ def _folder(outcome: Outcome) -> Path:
 
 
 def _next_commands(outcome: Outcome) -> list[str]:
-    folder, program = _folder(outcome), _program()
+    named, program = shlex.quote(str(_folder(outcome))), _program()
     report = [f"Report        {outcome.sweep.report}"] if outcome.sweep.report.exists() else []
-    return [
+    lines = [
         *report,
         f"Leaderboard   {outcome.sweep.leaderboard_json}  (.csv beside it)",
-        f"Review runs   {program} ui {folder} --open",
-        f'Predict       {program} predict {folder} "some text"',
-        f"Export        {program} export {folder} DESTINATION",
+        f"Review runs   {program} ui {named} --open",
+        f'Predict       {program} predict {named} "some text"',
+        f"Export        {program} export {named} DESTINATION",
     ]
+    return [escape(line) for line in lines]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from jobs.run import application, output, run
 
@@ -33,9 +34,15 @@ def sync(
     from trainables.directory import SweepDirectory
     from workflows.sync import sync as deliver
 
-    delivered = deliver(SweepDirectory(folder), uri, experiment, output())
-    typer.echo(f"{delivered.runs} runs of trials and baselines in experiment {delivered.experiment!r}")
-    typer.echo(f"Review runs   {shlex.join(delivered.review)}")
+    console = output()
+    delivered = deliver(SweepDirectory(folder), uri, experiment, console)
+    console.print(
+        escape(f"{delivered.runs} runs of trials and baselines in experiment {delivered.experiment!r}"),
+        escape(f"Review runs   {shlex.join(delivered.review)}"),
+        sep="\n",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 if __name__ == "__main__":

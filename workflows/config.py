@@ -14,6 +14,8 @@ from trainables.arguments import Frozen, Positive, TrainingArguments
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+# MLflow's own rule, and without quotes and control characters, because searches name it.
+_REGISTERED = r"^[^/:.%\"'\x00-\x1f\x7f]+$"
 
 
 def seconds(duration: str | float) -> float:
@@ -153,11 +155,16 @@ class TrackingConfig(Frozen):
     """Where MLflow is and what it gets."""
 
     uri: str | None = None
-    experiment: Annotated[str, Field(max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")] | None = None
-    register_as: Annotated[str, Field(min_length=1, max_length=250, pattern=r"^[^/:.%\"'\x00-\x1f\x7f]+$")] | None = (
-        None
-    )
+    experiment: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    register_as: Annotated[str, Field(min_length=1, max_length=250, pattern=_REGISTERED)] | None = None
     checkpoints: Literal["none", "champion", "all"] = "champion"
+
+    @field_validator("experiment")
+    @classmethod
+    def _can_be_a_folder(cls, value: str | None) -> str | None:
+        if value is not None and (value in (".", "..") or not value.isprintable()):
+            raise ValueError("must be printable, and not . or .., because a folder of artifacts is named after it")
+        return value
 
     @field_validator("uri")
     @classmethod

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 
 from trainables import models
 from trainables.arguments import Metric
@@ -134,7 +133,7 @@ def write_draft(wish: Wish, console: Console) -> Draft:
     _refuse_output(wish)
     folder = local_model(wish.model)
     about = models.describe(folder) if folder else None
-    with phase(console, escape(f"reading {remark(wish.source)}")):
+    with phase(console, f"reading {remark(wish.source)}"):
         rows = load(Request(wish.source, _columns(wish)))
         guess = guess_columns(
             rows.frame, wish.source, wish.text_columns, wish.label_column, has_splits=rows.split is not None

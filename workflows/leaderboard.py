@@ -6,8 +6,6 @@ them and are never champion; STOPPED come after all DONE; FAILED have no rank. T
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +16,14 @@ from trainables.directory import SweepDirectory
 from trainables.files import read_json, write_json, write_text
 from trainables.records import Result
 from workflows.plan import PlannedTrial
+from workflows.redaction import redact
+from workflows.spreadsheet import as_csv
 
 _SCORES = [f"{split}/{metric}" for split in ("validation", "test") for metric in ("accuracy", "f1_macro", "loss")]
 # What a trial cost, and what predicting with it costs; from its result, its checkpoint and its inference graph.
 _COSTS = ("seconds", "train_seconds", "peak_memory_bytes", "checkpoint_bytes")
 _INFERENCE = ("latency_p50_ms", "latency_p95_ms", "throughput")
 _RANKED = ("DONE", "STOPPED")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 Row = dict[str, Any]
 
@@ -64,7 +63,8 @@ class Leaderboard:
         """Write leaderboard.json and leaderboard.csv."""
         value = {"metric": self.metric, "champion": self.champion, "rows": self.rows}
         write_json(sweep.leaderboard_json, value)
-        write_text(sweep.leaderboard_csv, _csv(self.rows))
+        columns = list(self.rows[0])
+        write_text(sweep.leaderboard_csv, as_csv([columns, *([row[name] for name in columns] for row in self.rows)]))
 
 
 def build(
@@ -116,7 +116,7 @@ def _outcome(result: Result | None) -> Row:
     return {
         "status": result.status,
         "reason": result.reason,
-        "message": result.message,
+        "message": result.message and redact(result.message),
         **empty,
         "epoch": result.epoch,
         **{name: result.metrics.get(name) for name in _SCORES},
@@ -153,16 +153,3 @@ def _order(row: Row, rows: list[Row], metric: Metric) -> tuple[Any, ...]:
 def _point(rows: list[Row], row: Row) -> list[Row]:
     """The finished rows of a row's point."""
     return [other for other in rows if other["point_id"] == row["point_id"] and other["status"] == "DONE"]
-
-
-def _csv(rows: list[Row]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: inert(value) for key, value in row.items()} for row in rows)
-    return stream.getvalue()
-
-
-def inert(value: Any) -> Any:
-    """Text that a spreadsheet would run as a formula gets a leading apostrophe (OWASP, CSV injection)."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

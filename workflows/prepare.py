@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from trainables.arguments import ModelSpec, Precision
 from trainables.directory import SweepDirectory
@@ -112,8 +113,8 @@ def _storage(config: SweepConfig) -> Path:
 def phase(console: Console, what: str) -> Iterator[None]:
     """Show what is going on: a spinner on a terminal, a line when piped."""
     if console.is_terminal:
-        with console.status(f"{what} …"):
+        with console.status(escape(f"{what} …")):
             yield
     else:
-        console.print(f"{what} …")
+        console.print(escape(f"{what} …"))
         yield

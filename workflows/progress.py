@@ -19,6 +19,7 @@ from trainables.arguments import Metric, better
 from trainables.records import Result
 from workflows import plan
 from workflows.plan import PlannedTrial
+from workflows.redaction import redact
 
 _MAX_ROWS = 20
 _STYLES = {"RUNNING": "cyan", "DONE": "green", "FAILED": "red", "STOPPED": "yellow", "PENDING": "dim"}
@@ -107,7 +108,7 @@ class Board:
             state.share = report["step"] / report["total_steps"]
         if state.status == "RUNNING":
             return self._take_epoch(state, report) if before == "RUNNING" else f"{self._head(state)} started"
-        state.share, state.seconds, state.message = 1.0, now - state.began, report.get("message") or ""
+        state.share, state.seconds, state.message = 1.0, now - state.began, redact(report.get("message") or "")
         return self._end_line(state)
 
     def _take_epoch(self, state: _State, report: Mapping[str, Any]) -> str | None:

@@ -17,6 +17,7 @@ from workflows.cluster import Request
 from workflows.config import TrackingConfig
 from workflows.leaderboard import Leaderboard
 from workflows.prepare import Prepared, phase
+from workflows.redaction import redact
 from workflows.tracking.mark import Mark
 from workflows.tracking.writer import Writer
 
@@ -43,7 +44,8 @@ def measure(
                     inference.measure, request, graph, prepared.data.directory, prepared.config.resources.cpus_per_trial
                 )
         except FleetuneError as error:
-            console.print(f"inference of {escape(which)} was not measured: {escape(str(error))}", soft_wrap=True)
+            why = redact(str(error))
+            console.print(escape(f"inference of {which} was not measured: {why}"), soft_wrap=True)
         else:
             cost.write(prepared.sweep.inference_cost(graph.graph_id))
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from trainables.arguments import Precision
 from trainables.directory import SweepDirectory
@@ -69,7 +70,7 @@ def run_sweep(path: Path, overrides: Sequence[str], console: Console) -> Outcome
     drives the sweep, Interrupted after Ctrl-C or SIGTERM (what was done is kept).
     """
     prepared = prepare(load(path, overrides), console)
-    with lease.held(prepared.sweep, on_wait=lambda what: console.print(f"{what} …")) as holding:
+    with lease.held(prepared.sweep, on_wait=lambda what: console.print(escape(f"{what} …"))) as holding:
         prepared = prepared.continued(console)
         finished = _finished(prepared)
         if finished is not None:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from trainables.directory import SweepDirectory
 from trainables.errors import BadInput, InfrastructureError, Interrupted
@@ -19,7 +20,7 @@ from workflows.export import export_trial
 from workflows.interrupts import interruptible
 from workflows.leaderboard import Leaderboard
 from workflows.prepare import phase
-from workflows.tracking.content import redact
+from workflows.redaction import redact
 from workflows.tracking.mark import Mark
 from workflows.tracking.writer import Writer, check_uri, default_uri, ui_command
 
@@ -74,7 +75,7 @@ def sync(
 @contextmanager
 def _alone(sweep: SweepDirectory, console: Console) -> Iterator[None]:
     """Hold the sweep's lease; Ctrl-C and SIGTERM end the block as Interrupted."""
-    with lease.held(sweep, on_wait=lambda what: console.print(f"{what} …")):
+    with lease.held(sweep, on_wait=lambda what: console.print(escape(f"{what} …"))):
         try:
             with interruptible():
                 yield

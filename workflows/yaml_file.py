@@ -114,6 +114,7 @@ class _Builder:
         if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
             return [self.build(item, (*location, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode) and not node.tag.startswith("!") and ":python" not in node.tag:
+            self._refuse_half_a_letter(node)
             return node.value if node.style else scalar(node.value)
         raise BadInput(f"{self._at(node)}: the tag {node.tag} is not allowed; use plain values")
 
@@ -123,6 +124,7 @@ class _Builder:
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise BadInput(f"{self._at(key_node)}: a key must be a plain word")
+            self._refuse_half_a_letter(key_node)
             key = key_node.value
             if key in first:
                 raise BadInput(f"{self._at(key_node)}: the key '{key}' stands twice (first on line {first[key]})")
@@ -130,6 +132,13 @@ class _Builder:
             self.document.marks[(*location, key)] = self._at(key_node)
             result[key] = self.build(value_node, (*location, key))
         return result
+
+    def _refuse_half_a_letter(self, node: yaml.ScalarNode) -> None:
+        """An escape such as \\ud800 alone is no text that a file or a database could hold."""
+        try:
+            node.value.encode()
+        except UnicodeEncodeError:
+            raise BadInput(f"{self._at(node)}: {node.value[:40]!a} holds half of a Unicode surrogate pair") from None
 
     def _at(self, node: yaml.Node) -> str:
         return f"{self.document.source}:{node.start_mark.line + 1}"

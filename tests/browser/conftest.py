@@ -1,8 +1,7 @@
-"""A real headless Chromium; tests that need it skip with a reason where there is none."""
+"""A real `mlflow server`, and how to look at its pages."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,24 +10,6 @@ import pytest
 
 from tests.mlflow_server import Server
 from workflows.tracking.store import open_client
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
-    """A Selenium driver of a headless Chromium."""
-    selenium = pytest.importorskip("selenium.webdriver")
-    programs = shutil.which("chromium") or shutil.which("chromium-browser"), shutil.which("chromedriver")
-    if None in programs:
-        pytest.skip("needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")
-    options = selenium.ChromeOptions()
-    options.binary_location = programs[0]
-    # MLflow draws only those rows of a table that the window shows.
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1800,1400"):
-        options.add_argument(argument)
-    driver = selenium.Chrome(options=options, service=selenium.ChromeService(programs[1]))
-    driver.set_page_load_timeout(60)
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="session")

@@ -58,6 +58,8 @@ def test_every_value_knows_its_line() -> None:
         ("a: &x [*x]", "contain themselves"),
         ("? [1, 2]\n: 3", "a key must be a plain word"),
         ("a: *unknown", "not valid YAML"),
+        ('a: x\nb: "\\ud800"', "file.yaml:2: '\\ud800' holds half of a Unicode surrogate pair"),
+        ('"\\ud800": x', "file.yaml:1: '\\ud800' holds half of a Unicode surrogate pair"),
     ],
 )
 def test_what_is_not_plain_data_is_refused_with_its_line(text: str, expected: str) -> None:

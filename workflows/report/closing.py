@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+from workflows.redaction import redact, redact_all
 from workflows.report import numbers
 from workflows.report.content import Content, status
 from workflows.report.page import Block, Column, Facts, Listing, Row, Section, Table
-from workflows.tracking.content import redact, redact_all
 
 _MESSAGE = 2000
 _ROWS = 50

@@ -8,6 +8,7 @@ from typing import Any
 from trainables.records import SPLITS
 from workflows.headline import metric_name, other_axes, shown
 from workflows.leaderboard import Row as BoardRow
+from workflows.redaction import redact
 from workflows.report import numbers
 from workflows.report.content import Content, status
 from workflows.report.page import Column, Facts, Row, Section, Table
@@ -21,12 +22,12 @@ def data(content: Content) -> Section:
     about = content.manifest["data"]
     rows = about.get("rows", {})
     pairs = [
-        ("Source", str(about["path"])),
+        ("Source", redact(str(about["path"]))),
         ("Texts", ", ".join(f"{count:,} {split}" for split, count in rows.items()) or numbers.NONE),
         ("Classes", f"{len(content.labels):,}"),
         ("Digest", f"sha256 {about['fingerprint']}"),
     ]
-    pairs += [("Note", str(note)) for note in about.get("notes", [])]
+    pairs += [("Note", redact(str(note))) for note in about.get("notes", [])]
     return Section("data", "Data", "", [Facts(pairs), _classes(content)])
 
 

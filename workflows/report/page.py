@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from workflows.leaderboard import inert
+from workflows.spreadsheet import as_csv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,12 +51,8 @@ class Data:
     rows: Sequence[Sequence[Any]]
 
     def csv(self) -> str:
-        """As CSV. Text that a spreadsheet would run as a formula gets a leading apostrophe (OWASP, CSV injection)."""
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(self.columns)
-        writer.writerows([[inert(value) for value in row] for row in self.rows])
-        return stream.getvalue()
+        """As CSV that a spreadsheet shows and does not run."""
+        return as_csv([self.columns, *self.rows])
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from trainables.files import read_json
 from trainables.records import EpochRecord, Result, Split
 from workflows import error_analysis, figures
 from workflows.config import ErrorsConfig
+from workflows.redaction import redact, redact_all
 from workflows.tracking import content
 
 _LOG_LENGTH = 200_000
@@ -46,9 +47,9 @@ def write_trial(
         figures.save(figure, folder / "plots" / "learning_rate.png")
     if result.status == "FAILED" and directory.log.exists():
         log = directory.log.read_text(encoding="utf-8", errors="replace")
-        (folder / "log.txt").write_text(content.redact(log[-_LOG_LENGTH:]), encoding="utf-8")
+        (folder / "log.txt").write_text(redact(log)[-_LOG_LENGTH:], encoding="utf-8")
     if directory.spec.exists():
-        _write(folder / "config" / "trial.json", content.redact_all(read_json(directory.spec)))
+        _write(folder / "config" / "trial.json", redact_all(read_json(directory.spec)))
     if _SPLIT not in result.evaluations or not directory.predictions.exists():
         return []
     return _write_errors(folder, directory, result, labels, data, errors)
@@ -91,7 +92,7 @@ def write_sweep(folder: Path, sweep: SweepDirectory, manifest: dict[str, Any], b
     """Write config/, the leaderboard and report/ of a sweep into a folder."""
     import yaml
 
-    shown = content.redact_all(manifest)
+    shown = redact_all(manifest)
     _write(folder / "config" / "manifest.json", shown)
     text = yaml.safe_dump(shown["config"], sort_keys=False, allow_unicode=True)
     (folder / "config" / "sweep.yaml").write_text(text, encoding="utf-8")

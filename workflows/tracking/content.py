@@ -13,6 +13,11 @@ from typing import Any
 
 from trainables.arguments import TrialSpec
 from trainables.records import SPLITS, EpochRecord, InferenceCost, Result, StepSeries
+from workflows.printable import printable
+
+# The mirror and the writer take these from here.
+from workflows.redaction import redact as redact
+from workflows.redaction import redact_all as redact_all
 
 # (key, value, timestamp in ms, step)
 Metric = tuple[str, float, int, int]
@@ -23,38 +28,6 @@ _MAX_TAG = 8000
 _MAX_RUN_NAME = 250
 _MAX_DIGEST = 36
 _NOTE_ROWS = 20
-# NUL, and halves of a surrogate pair.
-_NOWHERE = re.compile(r"[\x00\ud800-\udfff]")
-_SECRETS = re.compile(
-    r"\bhf_[A-Za-z0-9]{8,}|\bAKIA[A-Z0-9]{12,}|(?<=Bearer )\S+|(?<=://)[^/\s@]+(?=@)|(?<=password=)[^&\s]+"
-)
-
-
-def redact(text: str) -> str:
-    """Text with tokens, keys and the passwords of URLs replaced by `***`.
-
-    >>> redact("postgresql://me:secret@host/db")
-    'postgresql://***@host/db'
-    """
-    return _SECRETS.sub("***", text)
-
-
-def storable(text: str) -> str:
-    """Text as every store takes it: redacted, and without the characters that PostgreSQL or UTF-8 has no place for.
-
-    >>> storable("a\\0b")
-    'a�b'
-    """
-    return _NOWHERE.sub("�", redact(text))
-
-
-def redact_all(value: Any) -> Any:
-    """A JSON value with every text in it redacted."""
-    if isinstance(value, dict):
-        return {key: redact_all(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [redact_all(item) for item in value]
-    return redact(value) if isinstance(value, str) else value
 
 
 def class_key(index: int, count: int) -> str:
@@ -164,18 +137,18 @@ def trial_params(spec: TrialSpec, axes: dict[str, Any]) -> dict[str, str]:
 
 
 def as_params(values: dict[str, Any]) -> dict[str, str]:
-    """Values as MLflow params: text, redacted, cut; None is left out."""
-    return {_key(key): storable(str(value))[:_MAX_PARAM] for key, value in values.items() if value is not None}
+    """Values as MLflow params: printable text, redacted, cut; None is left out."""
+    return {_key(key): _shown(value)[:_MAX_PARAM] for key, value in values.items() if value is not None}
 
 
 def as_tags(values: dict[str, Any]) -> dict[str, str]:
-    """Values as MLflow tags: text, redacted, cut; None is left out."""
-    return {key: storable(str(value))[:_MAX_TAG] for key, value in values.items() if value is not None}
+    """Values as MLflow tags: printable text, redacted, cut; None is left out."""
+    return {key: _shown(value)[:_MAX_TAG] for key, value in values.items() if value is not None}
 
 
 def run_name(name: str) -> str:
     """A name that fits MLflow's column."""
-    return storable(name)[:_MAX_RUN_NAME]
+    return _shown(name)[:_MAX_RUN_NAME]
 
 
 def result_tags(result: Result) -> dict[str, str]:
@@ -186,7 +159,7 @@ def result_tags(result: Result) -> dict[str, str]:
 
 def data_sets(data: dict[str, Any]) -> list[dict[str, Any]]:
     """One entry per split: name, digest, source, profile and context. The splits share the digest of the data."""
-    path = storable(str(data["path"]))
+    path = _shown(data["path"])
     return [
         {
             "name": f"{path[-480:]} {split}",
@@ -210,8 +183,9 @@ def note(manifest: dict[str, Any], board: dict[str, Any] | None) -> str:
     sizes = ", ".join(f"{count:,} {split}" for split, count in rows.items())
     labels = manifest["labels"]
     classes = ", ".join(f"{class_key(index, len(labels))} = {_cell(name)}" for index, name in enumerate(labels[:100]))
-    lines = [f"**{_cell(manifest['name'])}**: {_cell(manifest['data']['path'])} ({sizes})", "", f"Classes: {classes}"]
-    return storable("\n".join([*lines[:2], lines[2][:3000], *(_table(board) if board else [])]))[:_MAX_TAG]
+    source = _cell(redact(manifest["data"]["path"]))
+    lines = [f"**{_cell(manifest['name'])}**: {source} ({sizes})", "", f"Classes: {classes}"]
+    return "\n".join([*lines[:2], lines[2][:3000], *(_table(board) if board else [])])[:_MAX_TAG]
 
 
 def _table(board: dict[str, Any]) -> Iterable[str]:
@@ -221,17 +195,21 @@ def _table(board: dict[str, Any]) -> Iterable[str]:
     yield f"| {' | '.join(columns)} |"
     yield f"|{' --- |' * len(columns)}"
     for row in board["rows"][:_NOTE_ROWS]:
-        yield f"| {' | '.join(_cell(row.get(column)) for column in columns)} |"
+        yield f"| {' | '.join(_cell(redact_all(row.get(column))) for column in columns)} |"
     if len(board["rows"]) > _NOTE_ROWS:
         yield f"\n{len(board['rows']) - _NOTE_ROWS} more in leaderboard.csv"
 
 
 def _cell(value: Any) -> str:
-    """A value as inert markdown on one line."""
+    """A value as inert markdown on one line. Redact before: an escaped secret would not be known any more."""
     if value is None:
         return ""
-    text = f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())[:80]
+    text = f"{value:.4g}" if isinstance(value, float) else " ".join(printable(str(value)).split())[:80]
     return re.sub(r"([\\`*_\[\]<>|#!&])", r"\\\1", text)
+
+
+def _shown(value: Any) -> str:
+    return redact(printable(str(value)))
 
 
 def _key(name: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from trainables.directory import SweepDirectory
 from trainables.errors import CorruptFile
 from trainables.files import read_json, write_json
-from workflows.tracking.content import redact
+from workflows.redaction import redact
 
 
 @dataclass

@@ -26,8 +26,8 @@ from trainables.files import read_json, sha256_file, sha256_json
 from trainables.records import EpochRecord, InferenceCost, Result
 from workflows import inference
 from workflows.config import ErrorsConfig
+from workflows.redaction import redact
 from workflows.tracking import artifacts, content, store
-from workflows.tracking.content import redact
 from workflows.tracking.mark import Mark, RunMark
 
 SWEEP_TAG = "fleetune.sweep_id"

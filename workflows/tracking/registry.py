@@ -15,7 +15,7 @@ from typing import Any
 
 from trainables.errors import BadInput, InfrastructureError, nearest
 from trainables.files import is_committed, new_directory, sha256_file, sha256_json
-from workflows.tracking.content import redact
+from workflows.redaction import redact
 from workflows.tracking.store import is_refusal, open_client
 
 ALIAS = "champion"
@@ -108,10 +108,11 @@ def _save(folder: Path, destination: Path, described: Any) -> None:
 
     from trainables.models import quiet
 
+    own = {"local_files_only": True, "trust_remote_code": False}
     with quiet():
-        model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        model = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True, **own)
         mlflow.transformers.save_model(
-            {"model": model, "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True)},
+            {"model": model, "tokenizer": AutoTokenizer.from_pretrained(folder, **own)},
             str(destination),
             task=_TASK,
             mlflow_model=described,

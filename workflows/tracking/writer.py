@@ -20,7 +20,7 @@ from trainables.errors import BadInput, CorruptFile
 from trainables.files import read_json
 from trainables.records import InferenceCost, Result
 from workflows import inference
-from workflows.tracking.content import redact
+from workflows.redaction import redact
 from workflows.tracking.mark import Mark, RunMark
 from workflows.tracking.store import missing_driver
 

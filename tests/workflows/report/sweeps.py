@@ -43,9 +43,13 @@ class Trial:
     model: str = "MiniLM"
     axes: dict[str, Any] = field(default_factory=dict)
     blocks: bool = False
+    message: str = "the loss was not a number at step 3 <b>of 6</b>"
+    own_id: str = ""
 
     @property
     def trial_id(self) -> str:
+        if self.own_id:
+            return self.own_id
         return f"{self.model[:4].lower()}{self.freeze}{self.rate:g}{self.seed}{''.join(map(str, self.axes.values()))}"
 
 
@@ -70,10 +74,14 @@ def make(
     costs: bool = True,
     config: dict[str, Any] | None = None,
     text: str = "a fine film",
+    texts: Sequence[str] = (),
 ) -> SweepDirectory:
-    """Write a sweep directory at `root`, its prepared test split beside it, and no leaderboard."""
+    """Write a sweep directory at `root`, its prepared test split beside it, and no leaderboard.
+
+    The first test texts are `texts`, the others `text` with a number.
+    """
     sweep, data = SweepDirectory(root), root.parent / "data"
-    _prepared(data, labels, text)
+    _prepared(data, labels, [*texts, *(f"{text} number {index}" for index in range(len(texts), TEXTS))])
     specs = [_spec(sweep, trial, data, labels) for trial in trials]
     _manifest(sweep, specs, labels, baselines, config or {})
     for trial, spec in zip(trials, specs, strict=True):
@@ -88,9 +96,8 @@ def make(
     return sweep
 
 
-def _prepared(data: Path, labels: Sequence[str], text: str) -> None:
+def _prepared(data: Path, labels: Sequence[str], texts: Sequence[str]) -> None:
     data.mkdir(parents=True, exist_ok=True)
-    texts = [f"{text} number {index}" for index in range(TEXTS)]
     columns = {"row": range(1000, 1000 + TEXTS), "text": texts, "text_pair": pa.nulls(TEXTS, pa.string())}
     pq.write_table(pa.table(columns | {"label": _true(labels)}), data / "test.parquet")
 
@@ -214,7 +221,7 @@ def _epoch(directory: TrialDirectory, trial: Trial, number: int) -> None:
 
 def _ended(directory: TrialDirectory, trial: Trial) -> None:
     """A trial that failed, or that a scheduler stopped."""
-    failed = {"reason": "nan", "message": "the loss was not a number at step 3 <b>of 6</b>"}
+    failed = {"reason": "nan", "message": trial.message}
     stopped = {"epoch": 1, "metrics": {"validation/accuracy": 0.5, "validation/loss": 0.9, "validation/f1_macro": 0.4}}
     Result.model_validate(
         {"kind": "trial", "trial_id": trial.trial_id, "status": trial.status, "started": START, "ended": START + 9000}

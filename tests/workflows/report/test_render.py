@@ -77,7 +77,8 @@ def test_the_page_needs_nothing_from_elsewhere_and_runs_nothing(
         for name in ("src", "href", "xlink:href", "action"):
             assert (attributes.get(name) or "#").startswith(("#", "data:text/csv;", "data:image/png;base64,"))
     (policy,) = [meta["content"] for meta in read.of("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
-    assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    own = "style-src 'unsafe-inline'; img-src data:"
+    assert policy == f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
     style = sweep.report.read_text(encoding="utf-8")
     assert "url(http" not in style and "@import" not in style
 

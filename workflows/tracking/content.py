@@ -14,10 +14,7 @@ from typing import Any
 from trainables.arguments import TrialSpec
 from trainables.records import SPLITS, EpochRecord, InferenceCost, Result, StepSeries
 from workflows.printable import printable
-
-# The mirror and the writer take these from here.
-from workflows.redaction import redact as redact
-from workflows.redaction import redact_all as redact_all
+from workflows.redaction import redact, redact_all
 
 # (key, value, timestamp in ms, step)
 Metric = tuple[str, float, int, int]

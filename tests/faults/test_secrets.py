@@ -82,7 +82,7 @@ SECRETS = (
 TEXT = "my password=hunter2 does not work, write to postgresql://me:pw@host"
 LABEL = "token=expired"
 _URI = next(planted for planted in SECRETS if planted.kind == "password of a database").text
-_PATH = next(planted for planted in SECRETS if planted.kind == "signed S3 URL").text
+_PATH = f"/mnt/{SECRETS[0].secret}/reviews.csv"
 
 
 @pytest.fixture(scope="module")

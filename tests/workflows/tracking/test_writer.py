@@ -283,8 +283,8 @@ def test_a_lost_store_is_filled_again(sweep: SweepDirectory, migrated: Path) -> 
     assert {name: run["history"] for name, run in after.items()} == {
         name: run["history"] for name, run in before.items()
     }
-    assert read_json(sweep.tracking)["uri"].endswith("fresh.db")
-    assert not Writer.is_complete(sweep, default_uri(sweep.root.parent))
+    assert [mark["uri"].rsplit("/")[-1] for mark in read_json(sweep.tracking)["stores"]] == ["mlflow.db", "fresh.db"]
+    assert Writer.is_complete(sweep, default_uri(sweep.root.parent))
 
 
 def test_epochs_arrive_while_a_trial_runs_and_its_run_says_running(sweep: SweepDirectory) -> None:

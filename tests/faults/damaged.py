@@ -38,7 +38,7 @@ SWEEP: dict[str, Any] = {
     "name": "tiny",
     "data": {"path": "reviews.csv"},
     "search": {"space": [{"model": "./bert", "freeze": ["full", "head", "top-1"], "learning_rate": 3e-3}]},
-    "training": {"num_train_epochs": 3, "per_device_train_batch_size": 8, "max_length": 16, "bf16": False},
+    "training": {"num_train_epochs": 3, "per_device_train_batch_size": 16, "max_length": 16, "bf16": False},
     "baselines": ["majority", "tfidf"],
     "tracking": {"checkpoints": "none"},
 }

@@ -93,9 +93,15 @@ def _progress(content: Content) -> str:
     states = [run.row["status"] for run in content.trials]
     planned = len(content.manifest["trials"])
     ended = sum(state in ("DONE", "STOPPED", "FAILED") for state in states)
-    if ended == planned:
+    fitted = {run.run_id for run in content.baselines}
+    without = [shown(name) for name in content.manifest.get("baselines", []) if name not in fitted]
+    if ended == planned and not without:
         return ""
-    return f"This sweep is not finished: {ended} of {planned} trials have ended. What follows is what there is so far."
+    missing = f", without {' and '.join(without)}" if without else ""
+    return (
+        f"This sweep is not finished: {ended} of {planned} trials have ended{missing}. "
+        "What follows is what there is so far."
+    )
 
 
 def _plots(sections: Iterable[Section]) -> list[Plot]:

@@ -123,6 +123,12 @@ def test_a_figure_that_is_not_made_any_more_does_not_stay(tmp_path: Path) -> Non
     assert not (made.figures / "lora.png").exists()
 
 
+def test_a_baseline_that_has_no_result_is_said_to_be_missing(tmp_path: Path) -> None:
+    made = sweeps.make(tmp_path / "reviews", trials=[Trial()])
+    made.baseline("tfidf").result.unlink()
+    assert "1 of 1 trials have ended, without TF-IDF" in Page(write_report(made)).text
+
+
 @pytest.mark.parametrize(
     ("about", "missing", "said"),
     [

@@ -20,7 +20,8 @@ from workflows.tracking.mirror import Mirror
 from workflows.tracking.writer import Writer, check_uri, default_uri
 
 FIRST, SECOND = recorded.TRIALS
-STORES = ("sqlite", "server", "postgresql")
+# Over a server each of these takes seconds.
+STORES = ("sqlite", "postgresql", pytest.param("server", marks=pytest.mark.slow))
 # The ends of what 64 bits hold, and decimals that none of them hold exactly.
 EXACT = [0.1 + 0.2, 1 / 3, 1e-300, 1.7976931348623157e308, -2.2250738585072014e-308, 123456789.12345679, 0.0]
 HOSTILE = {

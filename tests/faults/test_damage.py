@@ -41,7 +41,7 @@ def test_random_damages_are_each_detected_redone_or_harmless_and_change_no_answe
     judge(damaged, SEED, 36)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.timeout(3600)
 def test_a_thousand_random_damages_are_each_detected_redone_or_harmless(damaged: Damaged) -> None:
     judge(damaged, SEED + 1, 1000)
@@ -66,7 +66,7 @@ def change_unseen(path: Path) -> None:
                 return
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.timeout(900)
 @pytest.mark.xfail(strict=True, reason="trainables: tokens.tokenize opens a folder without a look at its hashes")
 def test_changed_tokens_never_change_a_leaderboard_without_a_word(damaged: Damaged) -> None:

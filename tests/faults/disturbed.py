@@ -133,9 +133,9 @@ def _command(process: psutil.Process) -> list[str]:
         return []
 
 
-def gone(processes: list[psutil.Process]) -> bool:
-    """Whether all processes end within half a minute. Some then wait for a parent that may never ask for them."""
-    deadline = time.monotonic() + 30
+def gone(processes: list[psutil.Process], seconds: float = 30) -> bool:
+    """Whether all processes end in time. Some then wait for a parent that may never ask for them."""
+    deadline = time.monotonic() + seconds
     while alive := [process for process in processes if _is_alive(process)]:
         if time.monotonic() > deadline:
             return False

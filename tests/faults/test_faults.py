@@ -16,7 +16,7 @@ from tests.faults.table import FAULTS, Fault
 from tests.mlflow_server import Server
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "10"))
-_QUICK = ("F01", "F02")
+_QUICK = ("F02",)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,7 @@ def test_a_trial_that_runs_again_leaves_nothing_of_the_first_attempt(bert: Path,
     spec = trial_spec(bert, tmp_path, num_train_epochs=2)
     first = run_trial(spec)
     directory(spec).epoch(3).write_text("left over")
-    (directory(spec).root / ".checkpoint.cut-off").mkdir()
+    tempfile.mkdtemp(dir=directory(spec).root, prefix=".checkpoint.")
     again = run_trial(spec)
     assert len(directory(spec).epochs()) == 2
     assert again.metrics == first.metrics

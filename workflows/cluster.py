@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -90,6 +91,8 @@ def connect() -> Iterator[Cluster]:
     import ray
 
     address = os.environ.get("RAY_ADDRESS")
+    # Ray takes SIGTERM for itself; how a sweep is interrupted is ours.
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -103,6 +106,8 @@ def connect() -> Iterator[Cluster]:
             )
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise InfrastructureError(f"Ray at {address or 'this machine'} cannot be reached: {error}") from error
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     try:
         yield Cluster(tuple(_nodes(ray.nodes())), is_own=not address)
     finally:

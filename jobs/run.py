@@ -54,8 +54,7 @@ def run(app: typer.Typer) -> None:
     try:
         app()
     except FleetuneError as error:
-        errors.print(f"[bold red]fleetune:[/] {escape(_redacted(str(error)))}", highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        _exit(errors, str(error), error.exit_code)
     except KeyboardInterrupt:
         errors.print("[bold red]fleetune:[/] interrupted")
         sys.exit(130)
@@ -66,10 +65,15 @@ def run(app: typer.Typer) -> None:
             _exit_as_defect(errors)
         where = f"{error.filename}: " if error.filename else ""
         message = f"{where}{error.strerror}. What was done is kept; the same command continues"
-        errors.print(f"[bold red]fleetune:[/] {escape(_redacted(message))}", highlight=False, soft_wrap=True)
-        sys.exit(InfrastructureError.exit_code)
+        _exit(errors, message, InfrastructureError.exit_code)
     except Exception:  # noqa: BLE001 - shown in full, with exit 1: a defect
         _exit_as_defect(errors)
+
+
+def _exit(errors: Screen, message: str, code: int) -> NoReturn:
+    """Show one message, without secrets."""
+    errors.print(f"[bold red]fleetune:[/] {escape(_redacted(message))}", highlight=False, soft_wrap=True)
+    sys.exit(code)
 
 
 def _exit_as_defect(errors: Screen) -> NoReturn:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ from trainables.arguments import Precision
 from trainables.errors import BadInput, InfrastructureError
 from trainables.precision import WORTHWHILE, probe
 from workflows.config import ResourcesConfig
+from workflows.interrupts import handlers_kept
 
 Result = TypeVar("Result")
 _OBJECT_STORE_BYTES = 100 * 2**20
@@ -91,23 +91,21 @@ def connect() -> Iterator[Cluster]:
     import ray
 
     address = os.environ.get("RAY_ADDRESS")
-    # Ray takes SIGTERM for itself; how a sweep is interrupted is ours.
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        if address:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=_OBJECT_STORE_BYTES,
-            )
+        # Ray takes SIGTERM for itself; how a sweep is interrupted is ours.
+        with handlers_kept():
+            if address:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            else:
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    object_store_memory=_OBJECT_STORE_BYTES,
+                )
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise InfrastructureError(f"Ray at {address or 'this machine'} cannot be reached: {error}") from error
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
     try:
         yield Cluster(tuple(_nodes(ray.nodes())), is_own=not address)
     finally:

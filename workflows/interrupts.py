@@ -11,6 +11,17 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextlib.contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Whatever the block does to the handlers of both signals is undone at its end."""
+    before = {known: signal.getsignal(known) for known in _SIGNALS}
+    try:
+        yield
+    finally:
+        for known, handler in before.items():
+            signal.signal(known, handler)
+
+
+@contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """Inside the block both signals raise KeyboardInterrupt, once; the second ends the process at once."""
 
@@ -19,9 +30,7 @@ def interruptible() -> Iterator[None]:
             signal.signal(known, signal.SIG_DFL)
         raise KeyboardInterrupt(signal.Signals(number).name)
 
-    before = {known: signal.signal(known, interrupt) for known in _SIGNALS}
-    try:
+    with handlers_kept():
+        for known in _SIGNALS:
+            signal.signal(known, interrupt)
         yield
-    finally:
-        for known, handler in before.items():
-            signal.signal(known, handler)

@@ -25,7 +25,7 @@ class Disturbed:
     """One sweep of a workplace under a name of its own, from the command that begins it to the one that ends it.
 
     `moments` decides when the fault comes. What a fault opens for longer goes onto the `stack`, which is closed when
-    the sweep was judged. `seconds` is what its commands took together, `starts` how many there were.
+    the sweep was judged. `seconds` is what its commands took together.
     """
 
     workplace: Workplace
@@ -37,7 +37,6 @@ class Disturbed:
     overrides: list[str] = field(default_factory=list)
     stack: ExitStack = field(default_factory=ExitStack)
     seconds: float = 0.0
-    starts: int = 0
     driver: subprocess.Popen[str] | None = None
 
     @property
@@ -69,7 +68,6 @@ class Disturbed:
 
     def start(self, *more: str, **environment: str) -> subprocess.Popen[str]:
         """Begin or continue the sweep, and come back while it runs."""
-        self.starts += 1
         self._began = time.monotonic()
         self.driver = self.workplace.start(*self.command(*more), **environment)
         return self.driver
@@ -85,11 +83,22 @@ class Disturbed:
         self.start(*more, **environment)
         return self.wait()
 
-    def finish(self) -> str:
-        """The same command again, to its good end."""
-        code, output = self.run()
+    def ends_well(self) -> None:
+        """Wait for the command that was started, which must succeed."""
+        code, output = self.wait()
         assert code == 0, output
-        return output
+
+    def finish(self) -> None:
+        """The same command again, to its good end."""
+        self.start()
+        self.ends_well()
+
+    def cut_off(self) -> None:
+        """Begin the sweep, and kill its driver somewhere on the way."""
+        driver = self.start()
+        self.some_way()
+        driver.kill()
+        self.wait()
 
     def some_way(self) -> None:
         """Wait for a moment between the first epoch and the last trial's end, whatever it is."""

@@ -213,10 +213,10 @@ def _leaderboard(
     """The stored leaderboard where it speaks of the same trials and results; else one built of them."""
     stored = _stored_leaderboard(sweep)
     if stored is not None:
-        known = {row.get("trial_id"): row.get("status") for row in stored["rows"]}
+        known = {row.get("trial_id"): row.get("status") for row in stored.rows}
         states = {name: results[name].status if name in results else "PENDING" for name in (*specs, *baselines)}
         if known == states:
-            return Leaderboard(stored["metric"], stored["rows"], stored["champion"])
+            return stored
     metric = found["config"].get("training", {}).get("metric_for_best_model", "accuracy")
     planned = [spec.planned for spec in specs.values()]
     kinds = dict.fromkeys(specs, "trial") | dict.fromkeys(baselines, "baseline")
@@ -224,10 +224,10 @@ def _leaderboard(
     return leaderboard.build(planned, results, baselines, metric, costs)
 
 
-def _stored_leaderboard(sweep: SweepDirectory) -> dict[str, Any] | None:
+def _stored_leaderboard(sweep: SweepDirectory) -> Leaderboard | None:
     """The leaderboard as it was written; None where there is none or it is damaged, since it can be built again."""
-    with contextlib.suppress(FileNotFoundError, CorruptFile):
-        return read_json(sweep.leaderboard_json)
+    with contextlib.suppress(CorruptFile):
+        return Leaderboard.read(sweep)
     return None
 
 

@@ -23,7 +23,7 @@ def handlers_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Inside the block both signals raise KeyboardInterrupt, once; the second ends the process at once."""
+    """Inside the block both signals raise KeyboardInterrupt(their name), once; the second ends the process at once."""
 
     def interrupt(number: int, _: FrameType | None) -> None:
         for known in _SIGNALS:

@@ -7,6 +7,7 @@ happens, the sweep directory holds what was done, and the same command continues
 from __future__ import annotations
 
 import contextlib
+import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,8 +36,9 @@ from workflows.sweep_file import load
 from workflows.tracking.mark import Mark
 from workflows.tracking.writer import Writer
 
-# `ray job stop` kills three seconds after it asks.
-_LAST_WORDS_SECONDS = 2.0
+# `ray job stop` kills three seconds after it asks (SIGTERM); whoever sits at a terminal can press Ctrl-C again.
+_SECONDS_TO_KILL = 2.0
+_LAST_WORDS_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -191,12 +193,13 @@ def _tracked(writer: Writer, holding: Lease, console: Console) -> Iterator[None]
     """Whatever ends the block early, no run stays RUNNING, unless another process drives the sweep by now."""
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if holding.is_lost:
             writer.abandon()
             raise
         console.print("interrupted; closing the runs in MLflow …")
-        writer.finish("KILLED", timeout=_LAST_WORDS_SECONDS)
+        hurried = interrupt.args == (signal.SIGTERM.name,)
+        writer.finish("KILLED", timeout=_SECONDS_TO_KILL if hurried else _LAST_WORDS_SECONDS)
         raise
     except BaseException:
         writer.finish("FAILED", timeout=_LAST_WORDS_SECONDS)

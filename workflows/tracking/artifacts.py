@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,15 @@ def write_trial(
     labels: Sequence[str],
     data: Path,
     errors: ErrorsConfig,
+    go_on: Callable[[], None],
 ) -> list[str]:
     """Write confusion/, report/, errors/, plots/, config/, and the log of a failure, of a trial or baseline.
 
-    `data` is the folder of the prepared splits. Returns the paths of those files that are tables in MLflow's format.
+    `data` is the folder of the prepared splits. `go_on` is called before each figure, so that what it raises ends the
+    writing there. Returns the paths of those files that are tables in MLflow's format.
     """
     for split, evaluation in result.evaluations.items():
+        go_on()
         matrix = evaluation.confusion_matrix
         figure = figures.confusion_matrix(matrix, labels, f"{split}: true and predicted classes")
         figures.save(figure, folder / "confusion" / f"{split}.png")
@@ -43,6 +46,7 @@ def write_trial(
         keys = {content.class_key(index, len(labels)): name for index, name in enumerate(labels)}
         _write(folder / "report" / f"{split}.json", {"classes": keys, "report": evaluation.classification_report})
     if records:
+        go_on()
         figure = figures.learning_rate([record.steps for record in records])
         figures.save(figure, folder / "plots" / "learning_rate.png")
     if result.status == "FAILED" and directory.log.exists():

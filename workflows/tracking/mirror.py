@@ -63,6 +63,10 @@ class Child:
         return self.result.ended if self.result else None
 
 
+class _InAHurry(Exception):
+    """What is being drawn has to wait."""
+
+
 class Mirror:
     """Brings an MLflow store in line with a sweep directory. Not for use by several threads at once.
 
@@ -77,7 +81,7 @@ class Mirror:
         self.client = store.open_client(uri)
         self.problems: list[str] = []
         self.sent = 0
-        # Asked before anything is drawn: whoever is being ended has time for states, not for figures.
+        # Asked before each figure: whoever is being ended has time for states, not for drawing.
         self.in_a_hurry: Callable[[], bool] = lambda: False
         self._mark: Mark | None = None
         self._seen: dict[str, tuple[Any, ...]] = {}
@@ -223,7 +227,8 @@ class Mirror:
         if child.result and run.ended != child.ended:
             self._deliver_result(run, child, child.result, manifest["labels"])
         if child.result and drawing and not run.artifacts:
-            self._deliver_artifacts(run, child, child.result, manifest)
+            with contextlib.suppress(_InAHurry):
+                self._deliver_artifacts(run, child, child.result, manifest)
         if child.cost and run.measured != child.cost.measured:
             metrics = content.inference_metrics(child.cost, child.result)
             store.log_metrics(self.client, run.run_id, metrics)
@@ -280,7 +285,7 @@ class Mirror:
         data = self.sweep.cache.data(manifest["data"]["fingerprint"])
         with tempfile.TemporaryDirectory(prefix="fleetune-artifacts-") as scratch:
             tables = artifacts.write_trial(
-                Path(scratch), child.directory, result, child.records, manifest["labels"], data, errors
+                Path(scratch), child.directory, result, child.records, manifest["labels"], data, errors, self._go_on
             )
             self.client.log_artifacts(run.run_id, scratch)
         if tables:
@@ -288,6 +293,10 @@ class Mirror:
         run.artifacts = True
         self.sent += 1
         self._drawing_from = time.monotonic() + _DRAWING_SHARE * (time.monotonic() - started)
+
+    def _go_on(self) -> None:
+        if self.in_a_hurry():
+            raise _InAHurry
 
     def _deliver_parent(self, mark: Mark, manifest: dict[str, Any]) -> None:
         """The effective config, the leaderboard and a summary, whenever one of them has changed."""

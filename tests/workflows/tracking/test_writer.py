@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -332,6 +333,32 @@ def test_no_run_stays_running_when_a_sweep_is_interrupted_and_continuing_opens_t
     after = runs(again)
     assert after[FIRST].info.run_id == before[FIRST].info.run_id
     assert {run.info.status for run in after.values()} == {"FINISHED"}
+
+
+def test_an_interrupt_in_the_middle_of_drawing_closes_the_runs_and_the_figures_come_later(
+    sweep: SweepDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded.finish(sweep)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    figures = []
+
+    def drawn() -> bool:
+        figures.extend(scratch.glob("fleetune-artifacts-*/confusion/*.png"))
+        return bool(figures)
+
+    mirrored = mirror(sweep)
+    mirrored.in_a_hurry = drawn
+    deliver(mirrored, "KILLED")
+    assert len(set(figures)) == 1
+    interrupted = runs(mirrored)
+    assert interrupted.pop("sweep").info.status == "KILLED"
+    assert {run.info.status for run in interrupted.values()} == {"FINISHED"}
+    assert [artifacts(mirrored, run) for run in interrupted.values()] == [[]] * len(interrupted)
+    mirrored.in_a_hurry = lambda: False
+    deliver(mirrored)
+    assert all("confusion/test.png" in artifacts(mirrored, run) for run in interrupted.values())
 
 
 def test_runs_that_a_killed_driver_left_running_are_ended(sweep: SweepDirectory) -> None:

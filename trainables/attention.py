@@ -14,7 +14,12 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from trainables import attention_on_cpu
+from trainables.attention_on_cpu import Bucket
+
 _NAME = "padding_free"
+# Tokens up to which PyTorch's fused kernel is no gain on a CPU where nothing is trained either (measured).
+_SHORT = 64
 
 
 class Texts:
@@ -27,6 +32,13 @@ class Texts:
         self.starts = torch.tensor(ends[:-1], device=device)
         self.boundaries = torch.tensor(ends, dtype=torch.int32, device=device)
         self._windows: dict[int, torch.Tensor] = {}
+        self._buckets: list[Bucket] | None = None
+
+    def buckets(self) -> list[Bucket]:
+        """How the texts are padded to one another on a CPU; found once for all layers."""
+        if self._buckets is None:
+            self._buckets = attention_on_cpu.buckets(self.lengths)
+        return self._buckets
 
     def runs(self) -> Iterator[tuple[int, int, int]]:
         """(first token, texts, tokens per text) of each run of neighbours that are equally long."""
@@ -81,8 +93,36 @@ def attend(
         return found
     if query.is_cuda and dropout == 0 and query.dtype in (torch.float16, torch.bfloat16):
         return _attend_varlen(query, key, value, scaling, sliding_window, texts), None
+    if query.device.type == "cpu" and (dropout or torch.is_grad_enabled() or texts.longest <= _SHORT):
+        return _attend_on_cpu(query, key, value, dropout, scaling, sliding_window, texts), None
     parts = [_attend_run(query, key, value, run, dropout, scaling, sliding_window, texts) for run in texts.runs()]
     return torch.cat(parts).unsqueeze(0), None
+
+
+def _attend_on_cpu(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    dropout: float,
+    scaling: float | None,
+    sliding_window: int | None,
+    texts: Texts,
+) -> torch.Tensor:
+    """Attention in batched products, a bucket of texts at a time."""
+    found = texts.buckets()
+    hidden: list[torch.Tensor | None] = [None] * len(found)
+    if sliding_window is not None and texts.longest > sliding_window:
+        unseen = ~texts.window(sliding_window)
+        hidden = [unseen[: bucket.longest, : bucket.longest] for bucket in found]
+    return attention_on_cpu.attend(
+        query,
+        key,
+        value,
+        found,
+        probability=dropout,
+        scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        hidden=hidden,
+    )
 
 
 def _attend_run(

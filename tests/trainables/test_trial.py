@@ -131,6 +131,13 @@ def test_trials_of_one_seed_see_equal_batches_whatever_their_rate_and_policy(
     assert seen[0] != seen[3]
 
 
+def test_moments_that_fade_away_become_zero_and_not_numbers_that_slow_the_processor(bert: Path, tmp_path: Path) -> None:
+    torch.set_flush_denormal(False)
+    run_trial(trial_spec(bert, tmp_path))
+    faded = torch.full((4,), 1e-38) * 0.01
+    assert faded.tolist() == [0.0] * 4
+
+
 def test_a_diverging_trial_is_recorded_as_nan(bert: Path, tmp_path: Path) -> None:
     spec = trial_spec(bert, tmp_path, learning_rate=0.99, max_grad_norm=1e9, warmup_steps=0, num_train_epochs=8)
     spoiled = spec.model_copy(update={"training": spec.training.model_copy(update={"learning_rate": 1e30})})

@@ -23,15 +23,15 @@ _SHORT = 64
 
 
 class Texts:
-    """Where the texts of a row lie: one after the other, `lengths[i]` tokens from `starts[i]`."""
+    """Where the texts of a row lie: one after the other, `lengths[i]` tokens from `starts[i]`, then `unused` ones."""
 
-    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
-        self.lengths, self.device = list(lengths), device
+    def __init__(self, lengths: Sequence[int], device: torch.device, unused: int = 0) -> None:
+        self.lengths, self.device, self.unused = list(lengths), device, unused
         ends = [0, *accumulate(self.lengths)]
         self.longest = max(self.lengths)
         self.starts = torch.tensor(ends[:-1], device=device)
         self.boundaries = torch.tensor(ends, dtype=torch.int32, device=device)
-        self._windows: dict[int, torch.Tensor] = {}
+        self._windows: dict[tuple[int, int], torch.Tensor] = {}
         self._buckets: list[Bucket] | None = None
 
     def buckets(self) -> list[Bucket]:
@@ -48,11 +48,11 @@ class Texts:
             yield start, texts, length
             start += texts * length
 
-    def window(self, width: int) -> torch.Tensor:
-        """Which tokens of the longest text see each other where |i - j| < width; made once for all layers."""
-        if width not in self._windows:
-            self._windows[width] = _window(self.longest, width, self.device)
-        return self._windows[width]
+    def window(self, width: int, length: int) -> torch.Tensor:
+        """Which of `length` tokens see each other where |i - j| < width; made once for all layers."""
+        if (width, length) not in self._windows:
+            self._windows[width, length] = _window(length, width, self.device)
+        return self._windows[width, length]
 
 
 def register() -> str:
@@ -79,8 +79,8 @@ def attend(
 ) -> tuple[torch.Tensor, None]:
     """Scaled dot-product attention as transformers calls it; tensors of shape (rows, heads, tokens, head size).
 
-    With `texts` there is one row and no mask. `sliding_window` is ModernBERT's: half of its window, plus 1.
-    Returns (rows, tokens, heads, head size), and no weights.
+    With `texts` there is one row and no mask, and on a GPU no unused token. `sliding_window` is ModernBERT's: half of
+    its window, plus 1. Returns (rows, tokens, heads, head size), and no weights.
     """
     if texts is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -96,6 +96,7 @@ def attend(
     if query.device.type == "cpu" and (dropout or torch.is_grad_enabled() or texts.longest <= _SHORT):
         return _attend_on_cpu(query, key, value, dropout, scaling, sliding_window, texts), None
     parts = [_attend_run(query, key, value, run, dropout, scaling, sliding_window, texts) for run in texts.runs()]
+    parts.append(parts[0].new_zeros(texts.unused, *parts[0].shape[1:]))
     return torch.cat(parts).unsqueeze(0), None
 
 
@@ -112,8 +113,7 @@ def _attend_on_cpu(
     found = texts.buckets()
     hidden: list[torch.Tensor | None] = [None] * len(found)
     if sliding_window is not None and texts.longest > sliding_window:
-        unseen = ~texts.window(sliding_window)
-        hidden = [unseen[: bucket.longest, : bucket.longest] for bucket in found]
+        hidden = [~texts.window(sliding_window, bucket.longest) for bucket in found]
     return attention_on_cpu.attend(
         query,
         key,
@@ -143,7 +143,7 @@ def _attend_run(
     )
     mask = None
     if sliding_window is not None and length > sliding_window:
-        mask = texts.window(sliding_window)[:length, :length]
+        mask = texts.window(sliding_window, length)
     attended = scaled_dot_product_attention(
         run_query, run_key, run_value, attn_mask=mask, dropout_p=dropout, scale=scaling
     )

@@ -3,6 +3,7 @@
 Faster there than PyTorch's own `scaled_dot_product_attention` wherever something is trained: with dropout that falls
 back to float32 and to one double per weight, and its fused kernel's backward pass is slow for small heads. Texts of
 similar length are padded to a bucket, inside the attention only; what that costs is weighed against one more bucket.
+A row may have tokens behind the last text: nothing attends to them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import torch
 
 from trainables import dropout
 
+# Lengths are rounded up to a multiple of this: oneDNN builds and caches its kernels by shape.
+_MULTIPLE = 16
 # What a bucket costs beside its weights, counted in weights of one head (measured: MiniLM, 12 heads, bf16).
 _WEIGHTS_PER_BUCKET = 5_000
 # Weights of one head that a bucket of several texts may hold: more would leave the processor's caches.
@@ -27,7 +30,7 @@ class Bucket:
     """Neighbouring texts of a row: tokens `start` to `end`, each text padded to `longest`.
 
     `real` are the places of their tokens among `texts * longest`, `padding` says which keys are none, bool, shape
-    (texts, 1, longest); both None where all are equally long.
+    (texts, 1, longest); both None where all are that long.
     """
 
     start: int
@@ -40,11 +43,12 @@ class Bucket:
 
 def buckets(lengths: Sequence[int]) -> list[Bucket]:
     """Cut a row of texts where that costs least in all, by dynamic programming."""
+    rounded = [-(-length // _MULTIPLE) * _MULTIPLE for length in lengths]
     best, came_from = [0.0], [0]
     for end in range(1, len(lengths) + 1):
         longest, found = 0, (float("inf"), 0)
         for start in range(end - 1, -1, -1):
-            longest = max(longest, lengths[start])
+            longest = max(longest, rounded[start])
             weights = (end - start) * longest**2
             if end - start > 1 and weights > _MOST_WEIGHTS:
                 break
@@ -56,11 +60,11 @@ def buckets(lengths: Sequence[int]) -> list[Bucket]:
         cuts.append(came_from[cuts[-1]])
     cuts.reverse()
     starts = [0, *accumulate(lengths)]
-    return [_bucket(lengths[first:last], starts[first]) for first, last in pairwise(cuts)]
+    return [_bucket(lengths[a:b], starts[a], max(rounded[a:b])) for a, b in pairwise(cuts)]
 
 
-def _bucket(lengths: Sequence[int], start: int) -> Bucket:
-    texts, longest, tokens = len(lengths), max(lengths), sum(lengths)
+def _bucket(lengths: Sequence[int], start: int, longest: int) -> Bucket:
+    texts, tokens = len(lengths), sum(lengths)
     if tokens == texts * longest:
         return Bucket(start, start + tokens, texts, longest, None, None)
     within = torch.arange(longest) < torch.tensor(lengths)[:, None]
@@ -105,7 +109,7 @@ class _Attention(torch.autograd.Function):
     ) -> torch.Tensor:
         heads = query.shape[1]
         rows = [whole[0].transpose(0, 1) for whole in (query, key, value)]
-        attended = torch.empty_like(rows[0], memory_format=torch.contiguous_format)
+        attended = _like(rows[0], found)
         kept: list[torch.Tensor | None] = []
         with torch.autocast("cpu", enabled=False):
             for bucket, unseen in zip(found, hidden, strict=True):
@@ -123,7 +127,7 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         heads, kept = ctx.heads, ctx.saved_tensors
         row = gradient[0]
-        gradients = [torch.empty(row.shape, dtype=row.dtype) for _ in range(3)]
+        gradients = [_like(row, ctx.found) for _ in range(3)]
         for number, bucket in enumerate(ctx.found):
             q, k, v, weights, drop = kept[5 * number : 5 * number + 5]
             above = _padded(row, bucket)
@@ -138,6 +142,13 @@ class _Attention(torch.autograd.Function):
             _unpad(torch.bmm(dropped.transpose(1, 2), above), bucket, heads, gradients[2])
         to_query, to_key, to_value = (found.transpose(0, 1).unsqueeze(0) for found in gradients)
         return to_query, to_key, to_value, None, None, None, None
+
+
+def _like(row: torch.Tensor, found: Sequence[Bucket]) -> torch.Tensor:
+    """A row for what is found, zero beyond the last text."""
+    made = torch.empty(row.shape, dtype=row.dtype)
+    made[found[-1].end :].zero_()
+    return made
 
 
 def _weights(

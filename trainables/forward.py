@@ -22,6 +22,9 @@ from trainables.tokens import HiddenStates, TokenSplit
 
 # Tokens of one pass on a CPU: with twice as many, activations leave its caches (MiniLM: 10 % slower).
 _TOKENS_ON_CPU = 2048
+# The tokens of a row are filled up to a multiple of this on a CPU: oneDNN builds and caches its kernels by shape, and
+# rows that were each of another length took a third longer (MiniLM, 430 tokens).
+_ROW_MULTIPLE = 64
 # What a pass costs beside its tokens, counted in tokens: kernels launched, graphs built (measured on a CPU).
 _TOKENS_PER_PASS = 80
 
@@ -105,7 +108,7 @@ def hidden_states(
     with _intercepted(model, boundary, keep), contextlib.suppress(_Enough):
         _whole_logits(model, split, indices)
     if models.is_padding_free(model):
-        texts = list(kept[0][0].split(lengths))
+        texts = list(kept[0][0, : sum(lengths)].split(lengths))
     else:
         texts = [row[:length] for row, length in zip(kept[0], lengths, strict=True)]
     return [text[:1] for text in texts] if first_only else texts
@@ -123,7 +126,7 @@ def _whole_logits(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> t
 
 def _row_logits(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> torch.Tensor:
     """All texts end to end in one row."""
-    texts = Texts(split.lengths[indices].tolist(), _device(model))
+    texts = Texts(split.lengths[indices].tolist(), _device(model), _unused(model, split, indices))
     # The head reads one vector of each text, so that is all that it is given.
     hook = models.encoder(model).register_forward_hook(_gather(texts, models.pooling(model)))
     with _removed(hook):
@@ -143,8 +146,8 @@ def _first_tokens(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> t
 
 
 def _row(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> dict[str, torch.Tensor]:
-    """Inputs of a row without padding, each of shape (1, tokens): ids, types where there are any, positions."""
-    spans = _spans(split, indices)
+    """Inputs of a row, each of shape (1, tokens): ids, types where there are any, positions. Unused ones stand last."""
+    spans, unused = _spans(split, indices), _unused(model, split, indices)
     first = models.first_position(model)
     arrays = {
         "input_ids": np.concatenate([split.input_ids[span] for span in spans]),
@@ -152,10 +155,18 @@ def _row(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> dict[str, 
     }
     if split.token_type_ids is not None:
         arrays["token_type_ids"] = np.concatenate([split.token_type_ids[span] for span in spans])
+    fill = {"input_ids": split.pad_token_id, "position_ids": first, "token_type_ids": 0}
     return {
-        name: torch.from_numpy(array.astype(np.int64)).unsqueeze(0).to(_device(model), non_blocking=True)
+        name: torch.from_numpy(np.pad(array.astype(np.int64), (0, unused), constant_values=fill[name]))
+        .unsqueeze(0)
+        .to(_device(model), non_blocking=True)
         for name, array in arrays.items()
     }
+
+
+def _unused(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> int:
+    """Tokens behind the last text of a row that belong to none, so that rows are of few different lengths."""
+    return int(-split.lengths[indices].sum() % _ROW_MULTIPLE) if _device(model).type == "cpu" else 0
 
 
 def _gather(texts: Texts, pooling: models.Pooling) -> Callable[[nn.Module, Any, Any], Any]:
@@ -166,7 +177,8 @@ def _gather(texts: Texts, pooling: models.Pooling) -> Callable[[nn.Module, Any, 
         if pooling == "first":
             chosen = hidden[texts.starts]
         else:
-            chosen = torch.stack([text.mean(dim=0) for text in hidden.split(texts.lengths)])
+            used = hidden[: sum(texts.lengths)]
+            chosen = torch.stack([text.mean(dim=0) for text in used.split(texts.lengths)])
         output.last_hidden_state = chosen.unsqueeze(1)
         return output
 
@@ -179,7 +191,8 @@ def _kept(model: nn.Module, split: TokenSplit, hidden: HiddenStates, indices: np
         return _tensor(hidden.states[indices]).unsqueeze(1).to(_device(model), non_blocking=True)
     parts = [hidden.states[span] for span in _spans(split, indices)]
     if models.is_padding_free(model):
-        return _tensor(np.concatenate(parts)).unsqueeze(0).to(_device(model), non_blocking=True)
+        rest = np.zeros((_unused(model, split, indices), *parts[0].shape[1:]), parts[0].dtype)
+        return _tensor(np.concatenate([*parts, rest])).unsqueeze(0).to(_device(model), non_blocking=True)
     rows = pad_sequence([_tensor(np.array(part)) for part in parts], batch_first=True)
     return rows.to(_device(model), non_blocking=True)
 

@@ -79,7 +79,18 @@ def test_dropped_weights_carry_neither_value_nor_gradient() -> None:
 
 def test_the_cut_into_buckets_is_the_cheapest_and_keeps_the_order() -> None:
     found = buckets(LENGTHS)
-    assert [(bucket.start, bucket.end) for bucket in found] == [(0, 27), (27, 148)]
-    assert buckets([7]) == [Bucket(0, 7, 1, 7, None, None)]
-    # Ten long texts together would be more than a bucket holds.
+    assert [(bucket.start, bucket.end, bucket.longest) for bucket in found] == [(0, 27, 16), (27, 148, 48)]
+    assert buckets([16]) == [Bucket(0, 16, 1, 16, None, None)]
+    # Two long texts together would be more than a bucket holds.
     assert [bucket.texts for bucket in buckets([200] * 3)] == [1, 1, 1]
+
+
+def test_tokens_behind_the_last_text_get_nothing_and_give_nothing() -> None:
+    inputs = [row(0), row(1), row(2)]
+    found = buckets(LENGTHS[:-1])
+    attended = attend(*inputs, found)
+    unused = slice(found[-1].end, None)
+    assert attended.shape == one_by_one(*inputs).shape
+    assert not attended[:, unused].any()
+    for slope in slopes(attended, inputs):
+        assert not slope[:, :, unused].any()

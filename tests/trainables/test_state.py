@@ -158,8 +158,8 @@ def test_without_a_sound_state_the_trial_begins_anew(bert: Path, tmp_path: Path,
 def test_what_follows_a_state_is_made_again_from_it(
     bert: Path, tmp_path: Path, trained: list[int], left: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = undisturbed(bert, tmp_path / "a")
-    spec = trial_spec(bert, tmp_path / "b", num_train_epochs=EPOCHS)
+    expected = undisturbed(bert, tmp_path / "a", metric_for_best_model="loss")
+    spec = trial_spec(bert, tmp_path / "b", num_train_epochs=EPOCHS, metric_for_best_model="loss")
     original = attempt._write_checkpoint
 
     def ends(reached: Any, *arguments: Any) -> None:

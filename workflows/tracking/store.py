@@ -94,6 +94,12 @@ def log_metrics(client: Any, run_id: str, metrics: Sequence[content.Metric]) -> 
         client.log_batch(run_id, metrics=[Metric(*metric) for metric in metrics[start : start + _BATCH]])
 
 
+def log_changes(client: Any, run_id: str, metrics: Sequence[content.Metric]) -> None:
+    """Send those metrics whose value is not what the run shows already, whenever that was measured."""
+    shown = client.get_run(run_id).data.metrics
+    log_metrics(client, run_id, [metric for metric in metrics if shown.get(metric[0]) != metric[1]])
+
+
 def log_params(client: Any, run_id: str, params: dict[str, str]) -> None:
     """Send params. They cannot be changed, so those that the run has already are left alone."""
     from mlflow.entities import Param

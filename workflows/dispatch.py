@@ -9,38 +9,30 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
 from trainables.arguments import Metric
 from trainables.directory import TrialDirectory
+from trainables.errors import InfrastructureError
 from trainables.records import EpochRecord
 from trainables.trainable import SCORE, train_group
 from workflows.cluster import Request
-from workflows.endings import record_stopped
+from workflows.endings import Loss, record_stopped
+from workflows.handed import Group, Handed, OnReport, Source
 
-Group = list[TrialDirectory]
-OnReport = Callable[[dict[str, Any]], None]
-
-WORKER_RETRIES = 2
-_DISPATCHES = 3
-
-
-class Source(Protocol):
-    """Where groups come from."""
-
-    def next(self) -> Group | None:
-        """The group to run next, or None where there is no more."""
-
-    def ended(self, group: Group) -> None:
-        """Take note that every trial of a group has its result."""
-
-    def waiting(self) -> list[Group]:
-        """Groups that are planned and that nobody has asked for."""
+# How Ray's messages tell of a worker that its memory monitor killed.
+_NO_MEMORY = "running low on memory"
+# How they begin where a worker has raised an exception: by the name of its task.
+_RAISED = "ray::"
+# Where Linux counts, among much else, the processes that it has killed for want of memory.
+_COUNTERS = Path("/proc/vmstat")
 
 
 @dataclass(frozen=True)
@@ -68,87 +60,44 @@ def dispatch(
     on_report: OnReport,
     log: Path,
     halving: Halving | None = None,
-) -> list[TrialDirectory]:
-    """Run the groups of a source in its order, `slots` at a time; returns the trials that ended without a result.
+) -> None:
+    """Run the groups of a source in its order, `slots` at a time, until every trial has its result.
 
     A trial without a step for `trial_timeout` seconds is ended. `on_report` is called in this thread with each
     report of a worker: {"trial", "status", …}. `log` takes what Ray and Tune would print. Tune gives up as a whole
-    when Ray's memory monitor kills a worker (it handles only actor errors), so what is left is dispatched again, a
-    bounded number of times.
+    when Ray's memory monitor kills a worker (it handles only actor errors), so what is left is dispatched again,
+    what may have taken the memory first and alone. Raises OSError where the storage does not take a trial's end,
+    InfrastructureError where Tune ends without having run anything.
     """
-    handed = _Handed(source)
-    for _ in range(_DISPATCHES):
-        if not handed.more():
-            break
-        before = handed.ended_count
-        # RuntimeError is how Tune reports a worker that the memory monitor killed.
-        with _quiet(log), contextlib.suppress(RuntimeError):
-            _fit(handed, request, slots, trial_timeout, on_report, halving)
-        handed.take_back()
-        if handed.ended_count == before:
-            break
-    return [trial for group in [*handed.again, *source.waiting()] for trial in group]
-
-
-class _Handed:
-    """What Tune was given, so that what it loses is given to it again before anything new."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.open: list[Group] = []
-        self.again: list[Group] = []
-        self.ended_count = 0
-
-    def more(self) -> bool:
-        """Whether there is a group to run; one is taken from the source to know."""
-        if not self.again and (group := self.source.next()):
-            self.again.append(group)
-        return bool(self.again)
-
-    def next(self) -> Group | None:
-        group = self.again.pop(0) if self.again else self.source.next()
-        if group:
-            self.open.append(group)
-        return group
-
-    def ended(self, group: Group) -> None:
-        """Tune is done with a group. Where a trial has no result, it was lost, and the group stays open."""
-        if not _unfinished(group):
-            self.open.remove(group)
-            self.ended_count += 1
-            self.source.ended(group)
-
-    def take_back(self) -> None:
-        """What Tune has not ended is to be handed out again, without its finished trials."""
-        for group in list(self.open):
-            self.ended(group)
-        self.again = [_unfinished(group) for group in self.open] + self.again
-        self.open = []
-
-
-def _unfinished(group: Group) -> Group:
-    return [trial for trial in group if not trial.result.exists()]
+    handed = Handed(source, on_report)
+    while handed.more():
+        before = len(handed.seen)
+        with _quiet(log):
+            loss = _fit(handed, request, 1 if handed.is_alone else slots, trial_timeout, on_report, halving)
+        handed.take_back(loss)
+        if len(handed.seen) == before:
+            raise InfrastructureError(f"Ray Tune ended before it ran a trial; what it said is in {log}")
 
 
 def _fit(
-    handed: _Handed,
+    handed: Handed,
     request: Request,
     slots: int,
     trial_timeout: float,
     on_report: OnReport,
     halving: Halving | None,
-) -> None:
-    """One run of Tune over all groups, until the source has no more."""
+) -> Loss:
+    """One run of Tune, until there are no more groups or it gives up; returns how it lost those that are open."""
     from ray import tune
 
     resources = {"cpu": request.cpus, "gpu": request.gpus} if request.gpus else {"cpu": request.cpus}
     with tempfile.TemporaryDirectory(prefix="fleetune-tune-") as scratch:
-        tune.Tuner(
+        tuner = tune.Tuner(
             tune.with_resources(train_group, resources),
             param_space={"gpus": request.gpus, "trial_timeout": trial_timeout},
             tune_config=tune.TuneConfig(
                 search_alg=_searcher(handed),
-                scheduler=_scheduler(halving) if halving else None,
+                scheduler=_scheduler(halving, handed.seen) if halving else None,
                 num_samples=-1,
                 max_concurrent_trials=slots,
                 reuse_actors=True,
@@ -157,35 +106,78 @@ def _fit(
                 name="sweep",
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[_listener(on_report)],
-                failure_config=tune.FailureConfig(max_failures=WORKER_RETRIES),
+                callbacks=[_listener(handed, on_report)],
+                # What is lost is handed out again by us, who know what else was lost with it.
+                failure_config=tune.FailureConfig(max_failures=0),
             ),
-        ).fit()
+        )
+        try:
+            tuner.fit()
+        except RuntimeError as error:
+            # How Tune reports a worker that the memory monitor killed.
+            sys.stderr.write(f"{error}\n")
+            return _loss(str(error))
+        except tune.TuneError as error:
+            # How Tune reports what went wrong in a callback.
+            raise (_storage_error(error) or error) from None
+    return Loss()
 
 
-def _searcher(handed: _Handed) -> Any:
+def _loss(said: str) -> Loss:
+    """What Ray says of how a worker was lost. Where it raised something, that is the last line of where it was."""
+    if _NO_MEMORY in said:
+        address = re.search(r"IP: ([^\s,)]+)", said)
+        return Loss(for_memory=True, address=address[1] if address else None)
+    return Loss(said=said.strip().splitlines()[-1].strip() if _RAISED in said else None)
+
+
+class _Kernel:
+    """Tells whether the kernel of this machine has killed a process for want of memory since it was last asked."""
+
+    def __init__(self) -> None:
+        self._known = self._kills()
+
+    def has_killed(self) -> bool:
+        """One kill explains one lost worker."""
+        found = self._kills() > self._known
+        self._known += found
+        return found
+
+    def _kills(self) -> int:
+        with contextlib.suppress(OSError):
+            counted = re.search(r"^oom_kill (\d+)$", _COUNTERS.read_text(), re.MULTILINE)
+            return int(counted[1]) if counted else 0
+        return 0
+
+
+def _storage_error(error: BaseException) -> OSError | None:
+    """The error of the storage that another one tells of."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, OSError):
+        found = found.__cause__ or found.__context__
+    return found
+
+
+def _searcher(handed: Handed) -> Any:
     """Tune's way to ask for the next group. Tune pickles its searcher, so what it asks is left out of its state."""
     from ray.tune.search import Searcher
 
     class Groups(Searcher):
-        def __init__(self, handed: _Handed | None) -> None:
+        def __init__(self, handed: Handed | None) -> None:
             super().__init__()
             self.handed = handed
-            self.running: dict[str, Group] = {}
 
         def __getstate__(self) -> dict[str, Any]:
-            return self.__dict__ | {"handed": None, "running": {}}
+            return self.__dict__ | {"handed": None}
 
-        def suggest(self, trial_id: str) -> Any:
+        def suggest(self, trial_id: str) -> Any:  # noqa: ARG002 - Tune's name for it
             group = self.handed.next() if self.handed else None
-            if group is None:
-                return Searcher.FINISHED
-            self.running[trial_id] = group
-            return {"trials": [str(trial.root) for trial in group]}
+            if group:
+                return {"trials": [str(trial.root) for trial in group]}
+            return None if self.handed and self.handed.may_have_more() else Searcher.FINISHED
 
         def on_trial_complete(self, trial_id: str, **_: Any) -> None:
-            if self.handed:
-                self.handed.ended(self.running.pop(trial_id))
+            """The listener hears how a trial has ended."""
 
         def save(self, checkpoint_path: str) -> None:
             """The sweep directory is what is kept."""
@@ -196,11 +188,27 @@ def _searcher(handed: _Handed) -> Any:
     return Groups(handed)
 
 
-def _scheduler(halving: Halving) -> Any:
-    """Ray's ASHA, its rungs filled with what has ended before: a continued sweep judges as one that never paused."""
+def _scheduler(halving: Halving, seen: Sequence[TrialDirectory]) -> Any:
+    """Ray's ASHA, its rungs filled with what has run before: a continued sweep judges as one that never paused.
+
+    It knows trials by their folders: Tune has a new name for one that was lost and is run again.
+    """
     from ray.tune.schedulers import ASHAScheduler
 
-    scheduler = ASHAScheduler(
+    class Rungs(ASHAScheduler):
+        def on_trial_add(self, controller: Any, trial: Any) -> None:
+            super().on_trial_add(controller, _named(trial))
+
+        def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> Any:
+            return super().on_trial_result(controller, _named(trial), result)
+
+        def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
+            super().on_trial_complete(controller, _named(trial), result)
+
+        def on_trial_remove(self, controller: Any, trial: Any) -> None:
+            super().on_trial_remove(controller, _named(trial))
+
+    scheduler = Rungs(
         time_attr="epoch",
         metric=SCORE,
         mode="min" if halving.metric == "loss" else "max",
@@ -209,8 +217,8 @@ def _scheduler(halving: Halving) -> Any:
         reduction_factor=halving.reduction_factor,
         stop_last_trials=False,
     )
-    for directory in halving.tried:
-        earlier = SimpleNamespace(trial_id=directory.root.name)
+    for directory in dict.fromkeys([*halving.tried, *seen]):
+        earlier = SimpleNamespace(config={"trials": [str(directory.root)]})
         scheduler.on_trial_add(None, earlier)
         for record in map(EpochRecord.read, directory.epochs()):
             found = {"epoch": record.epoch, SCORE: record.metrics[f"validation/{halving.metric}"]}
@@ -219,28 +227,52 @@ def _scheduler(halving: Halving) -> Any:
     return scheduler
 
 
-def _listener(on_report: OnReport) -> Any:
-    """A Tune callback that passes reports on. Tune pickles its callbacks, so `on_report` is left out of its state."""
+def _named(trial: Any) -> Any:
+    """A Tune trial by the name of the trial that it runs; with a scheduler every group has one."""
+    return SimpleNamespace(trial_id=Path(trial.config["trials"][0]).name)
+
+
+def _listener(handed: Handed, on_report: OnReport) -> Any:
+    """A Tune callback that passes on what happens. Tune pickles its callbacks, so that is left out of its state."""
     from ray import tune
 
     class Listener(tune.Callback):
-        def __init__(self, on_report: OnReport) -> None:
+        def __init__(self, handed: Handed, on_report: OnReport) -> None:
+            self.handed: Handed | None = handed
             self.on_report: OnReport | None = on_report
+            self.kernel = _Kernel()
 
         def __getstate__(self) -> dict[str, Any]:
-            return {"on_report": None}
+            return {"handed": None, "on_report": None, "kernel": None}
 
         def on_trial_result(self, *_: Any, trial: Any, result: dict[str, Any], **__: Any) -> None:
-            if self.on_report is None or "status" not in result:
+            if self.on_report is None or self.handed is None or "status" not in result:
                 return
+            self.handed.addresses[result["trial"]] = result["node_ip"]
             self.on_report(result)
             # A trial that reports again is done only where a scheduler says so; its worker hears no more of it.
             if result["status"] == "RUNNING" and result.get("done"):
-                (folder,) = [folder for folder in trial.config["trials"] if Path(folder).name == result["trial"]]
-                stopped = record_stopped(TrialDirectory(Path(folder)))
-                self.on_report({"trial": result["trial"], **stopped.outcome()})
+                (directory,) = [one for one in _group(trial) if one.root.name == result["trial"]]
+                self.on_report({"trial": result["trial"], **record_stopped(directory).outcome()})
 
-    return Listener(on_report)
+        def on_trial_complete(self, *_: Any, trial: Any, **__: Any) -> None:
+            if self.handed:
+                self.handed.ended(_group(trial))
+
+        def on_trial_error(self, *_: Any, trial: Any, **__: Any) -> None:
+            if self.handed is None:
+                return
+            loss = _loss(Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else "")
+            if loss == Loss() and self.kernel.has_killed():
+                loss = Loss(for_memory=True)
+            self.handed.lost(_group(trial), loss)
+
+    return Listener(handed, on_report)
+
+
+def _group(trial: Any) -> Group:
+    """The group that a Tune trial runs."""
+    return [TrialDirectory(Path(folder)) for folder in trial.config["trials"]]
 
 
 @contextlib.contextmanager

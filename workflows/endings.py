@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import dataclass
 
 from trainables.arguments import TrialSpec, better
 from trainables.directory import TrialDirectory
@@ -39,14 +40,37 @@ def record_stopped(directory: TrialDirectory) -> Result:
     return result
 
 
-def record_lost(directory: TrialDirectory) -> Result:
-    """Record a trial whose worker was lost again and again."""
+@dataclass(frozen=True)
+class Loss:
+    """Why a worker has gone, as far as anybody knows: `for_memory`, or by an exception that `said` something.
+
+    `address` is that of the node whose memory ran out, where that is known.
+    """
+
+    for_memory: bool = False
+    said: str | None = None
+    address: str | None = None
+
+    def message(self, times: int) -> str:
+        """What the leaderboard says of a trial that was lost so often."""
+        if self.for_memory:
+            return (
+                f"its worker was ended {times} times because the node's memory ran out, the last times with nothing "
+                "beside it; a smaller per_device_train_batch_size or max_length helps"
+            )
+        if self.said:
+            return f"its worker failed {times} times: {self.said}"
+        return f"its worker was lost {times} times; what Ray said of it is in driver.log"
+
+
+def record_lost(directory: TrialDirectory, loss: Loss, times: int) -> Result:
+    """Record a trial that is given up, because its worker was lost again and again, and how it was lost last."""
     result = Result(
         kind="trial",
         trial_id=directory.root.name,
         status="FAILED",
-        reason="infra",
-        message="its worker was lost again and again; what Ray said of it is in driver.log",
+        reason="host-oom" if loss.for_memory else "infra",
+        message=loss.message(times),
         started=_now(),
         ended=_now(),
     )

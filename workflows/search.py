@@ -47,10 +47,6 @@ class Listed:
     def ended(self, group: Group) -> None:
         """A group has ended; nothing follows from that."""
 
-    def waiting(self) -> list[Group]:
-        """Groups that nobody has asked for."""
-        return list(self._groups)
-
 
 class Drawn:
     """Points that Optuna draws when they are asked for, `search.num_trials` in all.
@@ -101,10 +97,6 @@ class Drawn:
         ending = self._ending(self._points[point_id])
         if ending is not None and point_id in self._running:
             self.study.tell(self._running.pop(point_id), ending)
-
-    def waiting(self) -> list[Group]:
-        """Trials of drawn points that nobody has asked for."""
-        return list(self._waiting)
 
     def is_complete(self) -> bool:
         """Whether all points are drawn, or the space has no more."""

@@ -31,6 +31,7 @@ from workflows.leaderboard import Leaderboard
 from workflows.lease import Lease
 from workflows.plan import PlannedTrial
 from workflows.prepare import Prepared, phase, prepare
+from workflows.quiet import logged_to
 from workflows.report import write_report
 from workflows.sweep_file import load
 from workflows.tracking.mark import Mark
@@ -117,6 +118,7 @@ def _run(prepared: Prepared, holding: Lease, console: Console) -> Outcome:
         baselines = background.submit(_run_baselines, prepared)
         with phase(console, "starting Ray"):
             found = stack.enter_context(cluster.connect())
+            stack.enter_context(logged_to(sweep.driver_log))
             request = found.request(config.resources)
             preflight.check(prepared, found, request)
             precision = _precision(prepared, request)

@@ -1,4 +1,4 @@
-"""From planned trials to results: folders laid out, groups dispatched, what was lost recorded.
+"""From planned trials to results: folders laid out, groups dispatched, what their workers could not tell reported.
 
 A search that draws its points while the sweep runs is fed from here: each point is laid out and written to the
 manifest before a worker gets it.
@@ -18,8 +18,8 @@ from trainables.records import Result
 from workflows import manifest, plan, space
 from workflows.cluster import Request
 from workflows.config import seconds
-from workflows.dispatch import Halving, Source, dispatch
-from workflows.endings import record_lost
+from workflows.dispatch import Halving, dispatch
+from workflows.handed import Source
 from workflows.plan import PlannedTrial
 from workflows.prepare import Prepared
 from workflows.progress import Board
@@ -80,7 +80,7 @@ def run(
     writer: Writer,
     console: Console,
 ) -> list[PlannedTrial]:
-    """Dispatch what is not finished, and record what was lost with its workers; returns all trials of the sweep.
+    """Dispatch what is not finished, until every trial has its result; returns all trials of the sweep.
 
     Those that are `planned` go in their `groups`, longest first; those that a search draws on the way are laid out
     as they come.
@@ -105,7 +105,7 @@ def run(
             if "metrics" in report:
                 writer.notify()
 
-        lost = dispatch(
+        dispatch(
             _source(prepared, precision, waiting, on_drawn),
             request,
             slots,
@@ -114,13 +114,11 @@ def run(
             log=sweep.driver_log,
             halving=_halving(prepared, finished) if config.search.scheduler == "asha" else None,
         )
-        for directory in lost:
-            record_lost(directory)
         # Whoever lost its process could not tell the driver how it ended.
         for trial_id in board.unfinished():
             on_report({"trial": trial_id, **Result.read(sweep.trial(trial_id).result).outcome()})
         points = len({trial.point_id for trial in every})
-        if not lost and points < (config.search.num_trials or 0):
+        if points < (config.search.num_trials or 0):
             console.print(f"the space holds {points} points; search.num_trials asks for {config.search.num_trials}")
     return every
 

@@ -15,13 +15,12 @@ import pytest
 from rich.console import Console
 
 from trainables.arguments import TrialSpec
-from trainables.directory import TrialDirectory
 from trainables.files import read_json
 from trainables.group import run_group
 from workflows import cluster, trials
 from workflows import sweep as sweeps
 from workflows.cluster import Cluster, Node, Request
-from workflows.dispatch import OnReport, Source
+from workflows.handed import OnReport, Source
 from workflows.report import content
 from workflows.sweep import Outcome, run_sweep
 from workflows.tracking.writer import Writer
@@ -77,7 +76,7 @@ def _call(function: Callable[..., Any], _: Request, *arguments: Any) -> Any:
     return function(*arguments)
 
 
-def _dispatch(source: Source, *_: Any, on_report: OnReport, **__: Any) -> list[TrialDirectory]:
+def _dispatch(source: Source, *_: Any, on_report: OnReport, **__: Any) -> None:
     """Run the groups of a source one after the other, as a worker does."""
     while group := source.next():
         waiting = [directory for directory in group if not directory.result.exists()]
@@ -85,4 +84,3 @@ def _dispatch(source: Source, *_: Any, on_report: OnReport, **__: Any) -> list[T
         for result in run_group(specs, [lambda _: None] * len(specs)):
             on_report({"trial": result.trial_id, **result.outcome()})
         source.ended(group)
-    return []

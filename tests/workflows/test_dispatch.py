@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,70 +11,155 @@ import pytest
 
 from tests.recorded import begin, epoch, result
 from trainables.directory import SweepDirectory
+from trainables.errors import InfrastructureError
+from trainables.records import Result
 from trainables.trainable import SCORE
 from workflows import dispatch as module
 from workflows.cluster import Request
-from workflows.dispatch import Group, Halving, dispatch
+from workflows.dispatch import Halving, dispatch
+from workflows.endings import Loss
+from workflows.handed import Group, Handed
 from workflows.search import Listed
 
 NAMES = ("a", "b", "c", "d")
+STARVED = Loss(for_memory=True)
 
 
 class Runs:
-    """Stands in for Tune: each run takes some groups, ends some of them, and may give up as Tune does."""
+    """Stands in for Tune: each of its runs does what `script` says with the groups that it takes.
 
-    def __init__(self, sweep: SweepDirectory, *script: tuple[int, int, bool]) -> None:
+    A step of the script is how many groups are taken, how many of these end, and how Tune gives up on the others
+    (None: it does not, and takes all there are).
+    """
+
+    def __init__(self, sweep: SweepDirectory, *script: tuple[int, int, Loss | None]) -> None:
         self.sweep, self.script = sweep, list(script)
         self.given: list[list[str]] = []
+        self.slots: list[int] = []
 
-    def __call__(self, handed: Any, *_: Any) -> None:
-        take, end, gives_up = self.script.pop(0)
+    def __call__(self, handed: Handed, request: Request, slots: int, *_: Any) -> Loss:
+        take, end, loss = self.script.pop(0)
         groups: list[Group] = [group for group in (handed.next() for _ in range(take)) if group]
         self.given.append([trial.root.name for group in groups for trial in group])
+        self.slots.append(slots)
         for group in groups[:end]:
             for trial in group:
                 result(self.sweep, trial.root.name)
             handed.ended(group)
-        if gives_up:
-            raise RuntimeError("Caught unexpected exception")
+        return loss or Loss()
 
 
-def run(sweep: SweepDirectory, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def run(sweep: SweepDirectory, runs: Runs, monkeypatch: pytest.MonkeyPatch, *groups: str) -> list[str]:
+    """Dispatch groups of trials, named by letters; returns what was reported."""
     monkeypatch.setattr(module, "_fit", runs)
-    groups = [[sweep.trial(name)] for name in NAMES]
-    source, request = Listed(groups), Request(cpus=1, gpus=0)
-    lost = dispatch(source, request, 2, trial_timeout=60, on_report=print, log=sweep.driver_log)
-    return [trial.root.name for trial in lost]
+    source = Listed([[sweep.trial(name) for name in group] for group in groups or NAMES])
+    reported: list[str] = []
+
+    def on_report(report: dict[str, Any]) -> None:
+        reported.append(f"{report['trial']} {report['status']} {report['message'].split(':')[0]}")
+
+    dispatch(source, Request(cpus=1, gpus=0), 2, trial_timeout=60, on_report=on_report, log=sweep.driver_log)
+    return reported
+
+
+def ends(sweep: SweepDirectory) -> dict[str, str]:
+    results = {name: Result.read(sweep.trial(name).result) for name in NAMES}
+    return {name: f"{found.status} {found.reason}" for name, found in results.items()}
 
 
 def test_what_tune_lost_is_handed_out_again_before_anything_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = begin(tmp_path / "sweep", trials=NAMES)
-    runs = Runs(sweep, (3, 1, True), (9, 9, False))
-    assert run(sweep, runs, monkeypatch) == []
+    runs = Runs(sweep, (3, 1, Loss()), (9, 9, None))
+    run(sweep, runs, monkeypatch)
     assert runs.given == [["a", "b", "c"], ["b", "c", "d"]]
+    assert runs.slots == [2, 2]
 
 
-def test_a_run_in_which_nothing_ended_is_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sweep = begin(tmp_path / "sweep", trials=NAMES)
-    runs = Runs(sweep, (2, 1, True), (1, 0, True), (9, 9, False))
-    assert run(sweep, runs, monkeypatch) == ["b", "c", "d"]
-
-
-def test_runs_that_are_given_up_are_bounded_and_every_trial_without_a_result_is_named(
+def test_what_was_lost_when_memory_ran_out_runs_alone_before_the_rest_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = begin(tmp_path / "sweep", trials=NAMES)
-    runs = Runs(sweep, (1, 1, True), (1, 1, True), (1, 1, True), (9, 9, False))
-    assert run(sweep, runs, monkeypatch) == ["d"]
+    runs = Runs(sweep, (3, 1, STARVED), (9, 9, None), (9, 9, None))
+    run(sweep, runs, monkeypatch)
+    assert runs.given == [["a", "b", "c"], ["b", "c"], ["d"]]
+    assert runs.slots == [2, 1, 2]
+    assert set(ends(sweep).values()) == {"DONE None"}
+
+
+def test_a_trial_that_is_lost_for_the_third_time_has_failed_for_want_of_memory_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = begin(tmp_path / "sweep", trials=NAMES)
+    runs = Runs(sweep, (2, 0, STARVED), (1, 0, STARVED), (2, 1, STARVED), (9, 9, None))
+    reported = run(sweep, runs, monkeypatch)
+    assert runs.given == [["a", "b"], ["a"], ["b", "a"], ["c", "d"]]
+    assert ends(sweep) == {"a": "FAILED host-oom", "b": "DONE None", "c": "DONE None", "d": "DONE None"}
+    assert reported == ["a FAILED host-oom"]
+
+
+def test_trials_that_take_too_much_together_are_tried_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = begin(tmp_path / "sweep", trials=NAMES)
+    runs = Runs(sweep, (2, 0, STARVED), (2, 1, STARVED), (9, 9, None))
+    run(sweep, runs, monkeypatch, "d", "abc")
+    assert runs.given == [["d", "a", "b", "c"], ["d", "a", "b", "c"], ["a", "b", "c"]]
+    assert runs.slots == [2, 1, 1]
+
+
+def test_a_worker_that_is_lost_again_and_again_without_a_word_is_no_want_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = begin(tmp_path / "sweep", trials=NAMES)
+    runs = Runs(sweep, *[(1, 0, Loss())] * 3, (9, 9, None))
+    assert run(sweep, runs, monkeypatch) == ["a FAILED infra"]
+    assert ends(sweep) == {"a": "FAILED infra", "b": "DONE None", "c": "DONE None", "d": "DONE None"}
+
+
+def test_what_ran_on_other_nodes_than_the_one_without_memory_is_not_suspected(tmp_path: Path) -> None:
+    handed, (_, b) = taken(tmp_path)
+    handed.addresses |= {"a": "10.0.0.1", "b": "10.0.0.2"}
+    handed.take_back(Loss(for_memory=True, address="10.0.0.2"))
+    assert handed.more()
+    assert (handed.is_alone, handed.next(), handed.next()) == (True, b, None)
+
+
+def test_while_a_suspect_waits_what_runs_only_ends(tmp_path: Path) -> None:
+    handed, (a, _) = taken(tmp_path)
+    assert handed.may_have_more()
+    handed.lost(a, STARVED)
+    assert (handed.next(), handed.may_have_more()) == (None, False)
+
+
+def test_while_trials_run_one_of_them_may_come_back(tmp_path: Path) -> None:
+    handed, (_, b) = taken(tmp_path)
+    for name in "cd":
+        assert [trial.root.name for trial in handed.next() or []] == [name]
+    assert (handed.next(), handed.may_have_more()) == (None, True)
+    handed.lost(b, Loss())
+    assert handed.next() == b
+
+
+def taken(tmp_path: Path) -> tuple[Handed, Sequence[Group]]:
+    """The first two of four groups are handed out."""
+    sweep = begin(tmp_path / "sweep", trials=NAMES)
+    handed = Handed(Listed([[sweep.trial(name)] for name in NAMES]), on_report=print)
+    return handed, [handed.next() or [], handed.next() or []]
+
+
+def test_a_run_of_tune_in_which_nothing_ran_is_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = begin(tmp_path / "sweep", trials=NAMES)
+    with pytest.raises(InfrastructureError, match=r"driver\.log"):
+        run(sweep, Runs(sweep, (0, 0, None)), monkeypatch)
 
 
 def test_nothing_is_started_where_there_is_no_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = Runs(begin(tmp_path / "sweep"))
     monkeypatch.setattr(module, "_fit", runs)
     log = tmp_path / "driver.log"
-    assert dispatch(Listed([]), Request(cpus=1, gpus=0), 2, trial_timeout=60, on_report=print, log=log) == []
+    dispatch(Listed([]), Request(cpus=1, gpus=0), 2, trial_timeout=60, on_report=print, log=log)
     assert runs.given == []
 
 
@@ -85,14 +171,29 @@ def test_rungs_know_what_earlier_runs_have_trained(tmp_path: Path, metric: Any, 
         for number in (1, 2, 3):
             epoch(sweep, name, number, accuracy=accuracy)
     tried = [sweep.trial(name) for name in "ab"]
-    assert decision(tried, metric, good) == "CONTINUE"
-    assert decision(tried, metric, bad) == "STOP"
-    assert decision([], metric, bad) == "CONTINUE"
+    for earlier in ((tried, ()), ((), tried), (tried[:1], tried)):
+        decide = scheduler(metric, *earlier)
+        assert decide("c", good) == "CONTINUE"
+        assert scheduler(metric, *earlier)("c", bad) == "STOP"
+    assert scheduler(metric, (), ())("c", bad) == "CONTINUE"
 
 
-def decision(tried: Any, metric: Any, score: float) -> str:
-    """What the scheduler says to a trial after its second epoch; recorded epochs have a loss of 0.7."""
-    scheduler = module._scheduler(Halving(metric, 1, 2, 8, tried))
-    trial = SimpleNamespace(trial_id="c")
-    scheduler.on_trial_add(None, trial)
-    return str(scheduler.on_trial_result(None, trial, {"epoch": 2, SCORE: score}))
+@pytest.mark.slow
+def test_a_trial_that_was_lost_is_on_the_rungs_once(tmp_path: Path) -> None:
+    decide = scheduler("accuracy", (), ())
+    for name, score in (("a", 0.5), ("a", 0.5), ("b", 0.9)):
+        assert decide(name, score) == "CONTINUE"
+    # Below the middle of 0.5 and 0.9, above that of 0.5, 0.5 and 0.9.
+    assert decide("c", 0.65) == "STOP"
+
+
+def scheduler(metric: Any, tried: Any, seen: Any) -> Callable[[str, float], str]:
+    """What a scheduler says to a trial after its second epoch; recorded epochs have a loss of 0.7."""
+    found = module._scheduler(Halving(metric, 1, 2, 8, tried), seen)
+
+    def decide(name: str, score: float) -> str:
+        trial = SimpleNamespace(trial_id=object(), config={"trials": [f"trials/{name}"]})
+        found.on_trial_add(None, trial)
+        return str(found.on_trial_result(None, trial, {"epoch": 2, SCORE: score}))
+
+    return decide

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.recorded import TRIALS, begin, epoch
 from trainables.records import EpochRecord, Result
-from workflows.endings import record_lost, record_stopped
+from workflows.endings import Loss, record_lost, record_stopped
 
 
 def test_a_stopped_trial_has_its_best_validation_scores_so_far_and_no_test(tmp_path: Path) -> None:
@@ -23,9 +25,19 @@ def test_a_stopped_trial_has_its_best_validation_scores_so_far_and_no_test(tmp_p
     assert result.ended > result.started
 
 
-def test_a_lost_trial_has_failed_for_want_of_a_worker(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("loss", "reason", "said"),
+    [
+        (Loss(), "infra", "driver.log"),
+        (Loss(said="OSError: no space"), "infra", "OSError: no space"),
+        (Loss(for_memory=True), "host-oom", "memory"),
+    ],
+)
+def test_a_lost_trial_has_failed_and_says_why_as_far_as_that_is_known(
+    tmp_path: Path, loss: Loss, reason: str, said: str
+) -> None:
     directory = begin(tmp_path / "sweep").trial(TRIALS[0])
-    record_lost(directory)
+    record_lost(directory, loss, 3)
     result = Result.read(directory.result)
-    assert (result.status, result.reason, result.trial_id) == ("FAILED", "infra", TRIALS[0])
-    assert "driver.log" in (result.message or "")
+    assert (result.status, result.reason, result.trial_id) == ("FAILED", reason, TRIALS[0])
+    assert said in (result.message or "")

@@ -307,7 +307,7 @@ class Mirror:
         champion = board["champion"] if board else None
         tags = content.as_tags({"mlflow.note.content": content.note(manifest, board), CHAMPION_TAG: champion})
         store.set_tags(self.client, mark.parent_run_id, tags)
-        store.log_metrics(self.client, mark.parent_run_id, content.sweep_metrics(board, self._last_moment()))
+        store.log_changes(self.client, mark.parent_run_id, content.sweep_metrics(board, self._last_moment()))
         store.log_data_sets(self.client, mark.parent_run_id, manifest["data"])
         with tempfile.TemporaryDirectory(prefix="fleetune-artifacts-") as scratch:
             artifacts.write_sweep(Path(scratch), self.sweep, manifest, board)

@@ -17,7 +17,7 @@ _ENVIRONMENT = {
     # Fleetune retries by itself, and looks for what an unanswered request has done before it repeats it.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -32,7 +32,7 @@ def open_client(uri: str) -> Any:
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -92,6 +92,12 @@ def log_metrics(client: Any, run_id: str, metrics: Sequence[content.Metric]) -> 
 
     for start in range(0, len(metrics), _BATCH):
         client.log_batch(run_id, metrics=[Metric(*metric) for metric in metrics[start : start + _BATCH]])
+
+
+def log_changes(client: Any, run_id: str, metrics: Sequence[content.Metric]) -> None:
+    """Send those metrics whose value is not what the run shows already, whenever that was measured."""
+    shown = client.get_run(run_id).data.metrics
+    log_metrics(client, run_id, [metric for metric in metrics if shown.get(metric[0]) != metric[1]])
 
 
 def log_params(client: Any, run_id: str, params: dict[str, str]) -> None:

@@ -214,6 +214,26 @@ def test_what_predicting_costs_reaches_the_runs_that_it_was_measured_for(sweep: 
         assert [(metric.value, metric.timestamp) for metric in history] == [(12.5, recorded.START + 90_000)]
 
 
+def test_a_sweep_that_goes_on_shows_its_champions_score_once_until_it_is_another(sweep: SweepDirectory) -> None:
+    recorded.finish(sweep)
+    deliver(mirror(sweep))
+    later = {"started": recorded.START + 70_000, "ended": recorded.START + 90_000}
+    recorded.result(sweep, SECOND, best=1, accuracy=0.7, **later)
+    board = read_json(sweep.leaderboard_json)
+    board["rows"].append({"rank": 2, "kind": "trial", "trial_id": SECOND, "validation/accuracy": 0.7})
+    write_json(sweep.leaderboard_json, board)
+    went_on = mirror(sweep)
+    deliver(went_on)
+    history = everything(went_on)["sweep"]["history"]["validation/accuracy"]
+    assert [(value, moment) for _, value, moment in history] == [(0.8, recorded.START + 60_000)]
+    board["rows"][0]["validation/accuracy"] = 0.9
+    write_json(sweep.leaderboard_json, board)
+    deliver(went_on)
+    history = everything(went_on)["sweep"]["history"]["validation/accuracy"]
+    assert [value for _, value, _ in history] == [0.8, 0.9]
+    assert runs(went_on)["sweep"].data.metrics["validation/accuracy"] == 0.9
+
+
 def test_a_report_is_an_artifact_of_the_parent_run_and_follows_its_changes(
     sweep: SweepDirectory, tmp_path: Path
 ) -> None:

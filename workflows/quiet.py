@@ -1,0 +1,49 @@
+"""What Ray would write to the screen goes to the sweep's driver.log: the screen tells errors in Fleetune's words."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class _Log(logging.FileHandler):
+    """A file of its own accord: where it cannot be written, as on a full disk, nothing is said of that."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Whoever needs the disk will say so; `logging` would print a traceback."""
+
+
+@contextlib.contextmanager
+def logged_to(log: Path) -> Iterator[None]:
+    """Inside the block Ray's loggers write to a file, and to nothing that was their screen.
+
+    Ray keeps the stream that was stderr when it was imported, so that redirecting stderr later does not reach it.
+    """
+    file = _Log(log, delay=True, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    swapped: list[tuple[logging.Logger, logging.Handler]] = []
+    for logger in _loggers("ray"):
+        for handler in [handler for handler in logger.handlers if _is_screen(handler)]:
+            logger.removeHandler(handler)
+            logger.addHandler(file)
+            swapped.append((logger, handler))
+    try:
+        yield
+    finally:
+        for logger, handler in swapped:
+            logger.removeHandler(file)
+            logger.addHandler(handler)
+        file.close()
+
+
+def _loggers(root: str) -> Iterator[logging.Logger]:
+    """A logger and all that are below it."""
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and name.split(".")[0] == root:
+            yield logger
+
+
+def _is_screen(handler: logging.Handler) -> bool:
+    return isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)

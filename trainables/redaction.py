@@ -1,6 +1,7 @@
-"""Secrets taken out of whatever is shown or leaves the sweep directory: messages, logs, command lines, URIs, configs.
+"""Secrets taken out of what a trial writes of its failure, and of whatever is shown or leaves the sweep directory.
 
-Texts and class names are the user's data and are never passed through here.
+That is messages, logs, tracebacks, command lines, URIs and configs. Texts and class names are the user's data and are
+never passed through here.
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,15 @@ def test_a_secret_is_taken_out_and_what_surrounds_it_stays(planted: Planted) -> 
         assert (word in shown) == (word in planted.text)
     assert redact_all({"a": [planted.text, 1, None]}) == {"a": [shown, 1, None]}
     assert redact(shown) == shown
+
+
+@pytest.mark.parametrize("planted", SECRETS, ids=lambda planted: planted.kind)
+@pytest.mark.parametrize("quoted", [repr, json.dumps])
+def test_a_secret_is_taken_out_of_a_message_that_another_one_quotes(
+    planted: Planted, quoted: Callable[[str], str]
+) -> None:
+    for text in (f"\n{planted.text}", f"it's\n{planted.text}", f'"{planted.text}"'):
+        assert leaked(redact(f"KeyError: {quoted(text)}")) == []
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def judge(damaged: Damaged, seed: int, count: int) -> None:
 
 
 def test_random_damages_are_each_detected_redone_or_harmless_and_change_no_answer(damaged: Damaged) -> None:
-    judge(damaged, SEED, 36)
+    judge(damaged, SEED, 40)
 
 
 @pytest.mark.faults

@@ -84,6 +84,6 @@ def _exit_as_defect(errors: Screen) -> NoReturn:
 
 
 def _redacted(text: str) -> str:
-    from workflows.redaction import redact
+    from trainables.redaction import redact
 
     return redact(text)

@@ -11,7 +11,7 @@ import numpy as np
 from trainables import predictions
 from trainables.arguments import ModelSpec, TrainingArguments, TrialSpec
 from trainables.directory import SweepDirectory
-from trainables.files import read_json, write_json, write_parquet, write_text
+from trainables.files import read_json, write_json, write_text
 from trainables.metrics import score
 from trainables.records import EpochRecord, InferenceCost, Result, StepSeries
 from workflows.inference import trial_graph
@@ -91,11 +91,12 @@ def result(
     metrics = {"validation/accuracy": accuracy, "validation/loss": 0.7, "validation/f1_macro": 0.4}
     tested = {"test/accuracy": 0.75, "test/loss": 0.6, "test/f1_macro": 0.7}
     directory = sweep.trial(name) if kind == "trial" else sweep.baseline(name)
+    written = None
     if splits:
         counts = {"tokens": rows + 3, "tokens_cut": rows} if kind == "trial" else {}
         scored = {split: predictions.Scored(np.arange(len(rows)), rows, logits, **counts) for split in splits}
         directory.root.mkdir(parents=True, exist_ok=True)
-        write_parquet(directory.predictions, predictions.table(scored))
+        written = predictions.write(directory.predictions, scored)
     values = {
         "kind": kind,
         "trial_id": name,
@@ -105,6 +106,7 @@ def result(
         "metrics": metrics | tested if status == "DONE" else {},
         "evaluations": evaluations,
         "trainable_parameters": 10 if kind == "trial" else None,
+        "predictions_sha256": written,
         "started": START,
         "ended": START + 60_000,
     }

@@ -25,6 +25,7 @@ from trainables.directory import TrialDirectory
 from trainables.errors import WORTH_ANOTHER_TRY, BadInput, FleetuneError, Reason, TrialFailure
 from trainables.files import remove_scratch
 from trainables.records import EpochRecord, Result
+from trainables.redaction import redact
 from trainables.state import StateInfo, TrialState
 from trainables.training import Optimization
 
@@ -200,12 +201,15 @@ class Progress:
 
 @contextlib.contextmanager
 def logged(*attempts: Attempt) -> Iterator[None]:
-    """Send warnings and errors inside the block to the logs of these trials; the screen shows one line only."""
+    """Send warnings and errors inside the block to the logs of these trials, without secrets.
+
+    The screen shows one line only.
+    """
     root, handlers = logging.getLogger(), []
     for attempt in attempts:
         attempt.directory.root.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(attempt.directory.log, delay=True, encoding="utf-8"))
-        handlers[-1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handlers[-1].setFormatter(_Redacted("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root.addHandler(handlers[-1])
     try:
         yield
@@ -215,14 +219,21 @@ def logged(*attempts: Attempt) -> Iterator[None]:
             handler.close()
 
 
+class _Redacted(logging.Formatter):
+    """Lines of a log, tracebacks too, without the secrets that a message may carry: logs are copied and shown about."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
 def now() -> int:
     """Milliseconds since 1970."""
     return int(time.time() * 1000)
 
 
 def _explain(error: Exception) -> tuple[Reason, str]:
-    """The leaderboard's reason and one line for an exception."""
-    line = " ".join(str(error).split()) or type(error).__name__
+    """The leaderboard's reason and one line, without secrets, for an exception."""
+    line = redact(" ".join(str(error).split())) or type(error).__name__
     if isinstance(error, TrialFailure):
         return error.reason, line
     if isinstance(error, BadInput):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pyarrow as pa
 from scipy.special import softmax
 
+from trainables.files import sha256_file, write_parquet
 from trainables.metrics import example_losses
 from trainables.records import Split
 
@@ -37,9 +39,13 @@ class Scored:
         return cls(split.rows, split.labels, logits, split.lengths, split.tokens_cut)
 
 
-def table(scored: Mapping[Split, Scored]) -> pa.Table:
-    """Columns split, row (in the source), label, predicted, loss (nats), logits, probabilities, tokens, tokens_cut."""
-    return pa.concat_tables([_one(split, values) for split, values in scored.items()])
+def write(path: Path, scored: Mapping[Split, Scored]) -> str:
+    """Write the table, and return the sha256 of the file, which belongs into the result (`predictions_sha256`).
+
+    Columns split, row (in the source), label, predicted, loss (nats), logits, probabilities, tokens, tokens_cut.
+    """
+    write_parquet(path, pa.concat_tables([_one(split, values) for split, values in scored.items()]))
+    return sha256_file(path)
 
 
 def _one(split: Split, scored: Scored) -> pa.Table:

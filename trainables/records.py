@@ -101,6 +101,7 @@ class Result(Record):
     `test/*`. `evaluations` has an entry per scored split. `reason` and `message` are set for FAILED only.
     `train_seconds` is the time of training (of fitting, for a baseline) without any scoring;
     `peak_memory_bytes` is what the device held at most, or on a CPU the worker's process (null where unknown).
+    `predictions_sha256` is the hash of predictions.parquet; null without one or from an earlier version.
     """
 
     kind: Literal["trial", "baseline"]
@@ -117,6 +118,7 @@ class Result(Record):
     device: str | None = None
     train_seconds: float | None = None
     peak_memory_bytes: int | None = None
+    predictions_sha256: str | None = None
     started: int
     ended: int
 

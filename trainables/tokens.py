@@ -1,11 +1,14 @@
 """Texts to token ids, once per (data, tokenizer, max_length), stored ragged and memory-mapped.
 
 `tokenize` is called by every trial. The first to come writes the folder, the others open it; whoever dies while
-writing leaves nothing behind that counts, because a folder counts only once it is COMMIT-ed.
+writing leaves nothing behind that counts, because a folder counts only once it is COMMIT-ed, and only while its files
+are what was committed: damaged ones are made anew.
 """
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +21,8 @@ from filelock import FileLock
 
 from trainables.arguments import TrialSpec
 from trainables.directory import CacheDirectory
-from trainables.files import is_committed, new_directory, read_json, sha256_json, write_json
+from trainables.errors import CorruptFile
+from trainables.files import COMMIT, is_committed, new_directory, read_json, sha256_json, verify, write_json
 from trainables.records import SPLITS, Split
 
 _CHUNK = 1_000
@@ -79,15 +83,40 @@ class TokenSplit:
 
 
 def tokenize(spec: TrialSpec) -> dict[Split, TokenSplit]:
-    """Open the tokens of a trial's splits, making them first where nobody has."""
+    """Open the tokens of a trial's splits, making them first where nobody has, or where they are damaged."""
     folder = CacheDirectory(Path(spec.cache)).tokens(key(spec))
-    if not is_committed(folder):
+    if _flaw(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Where the file system ignores locks, several write the same and the first one stays.
         with FileLock(folder.with_suffix(".lock")):
-            if not is_committed(folder):
+            if flaw := _flaw(folder):
+                if is_committed(folder):
+                    logging.getLogger(__name__).warning("the tokens are made anew: %s", flaw)
+                    # A damaged folder must not count as the first one.
+                    (folder / COMMIT).unlink(missing_ok=True)
                 _write(spec, folder)
     return {split: _open(folder, split) for split in SPLITS}
+
+
+def _flaw(folder: Path) -> str | None:
+    """Why a folder of tokens cannot be used: it is not there, or not what was written. None where it can."""
+    try:
+        _verify(folder, frozenset(map(_touched, folder.glob("*"))))
+    except (CorruptFile, FileNotFoundError) as error:
+        return str(error)
+    return None
+
+
+@functools.lru_cache(maxsize=64)
+def _verify(folder: Path, _: frozenset[tuple[str, int, int]]) -> None:
+    """Hash all files: once in a process that runs many trials, unless somebody touches one in between."""
+    verify(folder)
+
+
+def _touched(path: Path) -> tuple[str, int, int]:
+    """Name, bytes, and when the file was last changed."""
+    found = path.stat()
+    return path.name, found.st_size, found.st_ctime_ns
 
 
 def key(spec: TrialSpec) -> str:

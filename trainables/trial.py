@@ -19,7 +19,6 @@ from trainables import checkpoint, dropout, freeze, memory, models, predictions,
 from trainables.arguments import TrialSpec
 from trainables.attempt import Attempt, Progress, Report, now
 from trainables.errors import TrialFailure
-from trainables.files import write_parquet
 from trainables.metrics import score
 from trainables.records import EpochRecord, Result, Split, StepSeries
 from trainables.tokens import TokenSplit, tokenize
@@ -150,7 +149,7 @@ def evaluate(attempt: Attempt, setting: Setting) -> None:
     splits = setting.splits
     evaluations = {split: score(values, splits[split].labels, spec.labels) for split, values in logits.items()}
     scored = {split: predictions.Scored.of(splits[split], values) for split, values in logits.items()}
-    write_parquet(attempt.directory.predictions, predictions.table(scored))
+    written = predictions.write(attempt.directory.predictions, scored)
     attempt.end(
         Result(
             kind="trial",
@@ -165,6 +164,7 @@ def evaluate(attempt: Attempt, setting: Setting) -> None:
             device=str(setting.device),
             train_seconds=attempt.train_seconds,
             peak_memory_bytes=memory.peak_bytes(setting.device) if setting.measured else None,
+            predictions_sha256=written,
             started=attempt.started,
             ended=now(),
         )

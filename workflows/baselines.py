@@ -20,7 +20,7 @@ from pydantic import ValidationError, model_validator
 from trainables.arguments import Frozen, Metric
 from trainables.directory import TrialDirectory
 from trainables.errors import BadInput, nearest
-from trainables.files import read_json, write_json, write_parquet
+from trainables.files import read_json, write_json
 from trainables.records import SPLITS, Result, Split
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def run_baseline(name: str, data: Path, labels: tuple[str, ...], metric: Metric,
     scored = {
         split: predictions.Scored(splits[split].rows, splits[split].labels, values) for split, values in logits.items()
     }
-    write_parquet(directory.predictions, predictions.table(scored))
+    written = predictions.write(directory.predictions, scored)
     result = Result(
         kind="baseline",
         trial_id=name,
@@ -243,6 +243,7 @@ def run_baseline(name: str, data: Path, labels: tuple[str, ...], metric: Metric,
         total_parameters=fitted.parameters,
         trainable_parameters=fitted.parameters,
         train_seconds=train_seconds,
+        predictions_sha256=written,
         started=started,
         ended=int(time.time() * 1000),
     )

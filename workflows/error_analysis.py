@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from trainables.arguments import Frozen
 from trainables.directory import TrialDirectory
-from workflows.soundness import read_parquet
+from workflows.soundness import read_parquet, read_predictions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,9 +63,9 @@ class AccuracyBin(Frozen):
 def read_test(directory: TrialDirectory) -> pd.DataFrame:
     """The test rows of a trial's or baseline's predictions, in the order of the prepared split.
 
-    Raises CorruptFile where they cannot be read.
+    Raises CorruptFile where they cannot be read, or are not what was scored.
     """
-    return read_parquet(directory.predictions, filters=[("split", "==", "test")]).to_pandas()
+    return read_predictions(directory, "test").to_pandas()
 
 
 def worst_texts(

@@ -7,6 +7,7 @@ from pathlib import Path
 from trainables.directory import SweepDirectory, TrialDirectory
 from trainables.errors import BadInput, InfrastructureError
 from workflows.predict import find_classifier, is_baseline
+from workflows.soundness import read_predictions
 
 # The export is fp32 and merged; its logits may differ from the checkpoint's by rounding only.
 TOLERANCE = 1e-5
@@ -42,7 +43,6 @@ def export_trial(sweep: SweepDirectory, trial_id: str, destination: Path) -> Pat
 def _rescore(trial: TrialDirectory) -> None:
     """Load the checkpoint from disk, score validation as the trial did, and refuse any other predictions."""
     import numpy as np
-    import pyarrow.parquet as pq
 
     from trainables import checkpoint
     from trainables.arguments import TrialSpec
@@ -54,8 +54,7 @@ def _rescore(trial: TrialDirectory) -> None:
     model, _, _ = checkpoint.load(trial.checkpoint, merge=False)
     batch_size = spec.training.per_device_eval_batch_size
     again = predict_logits(model.to(pick_device()), tokenize(spec)["validation"], batch_size, spec.precision)
-    table = pq.read_table(trial.predictions, filters=[("split", "==", "validation")])
-    recorded = np.stack(table["logits"].to_numpy(zero_copy_only=False))
+    recorded = np.stack(read_predictions(trial, "validation")["logits"].to_numpy(zero_copy_only=False))
     difference = float(np.abs(again - recorded).max())
     # Another kind of machine may round bf16 products in another order; the labels must agree all the same.
     changed = int((again.argmax(axis=1) != recorded.argmax(axis=1)).sum())

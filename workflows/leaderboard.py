@@ -15,8 +15,8 @@ from trainables.arguments import Metric
 from trainables.directory import SweepDirectory
 from trainables.files import read_json, write_json, write_text
 from trainables.records import Result
+from trainables.redaction import redact
 from workflows.plan import PlannedTrial
-from workflows.redaction import redact
 from workflows.spreadsheet import as_csv
 
 _SCORES = [f"{split}/{metric}" for split in ("validation", "test") for metric in ("accuracy", "f1_macro", "loss")]

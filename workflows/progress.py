@@ -17,9 +17,9 @@ from rich.text import Text
 
 from trainables.arguments import Metric, better
 from trainables.records import Result
+from trainables.redaction import redact
 from workflows import plan
 from workflows.plan import PlannedTrial
-from workflows.redaction import redact
 
 _MAX_ROWS = 20
 _STYLES = {"RUNNING": "cyan", "DONE": "green", "FAILED": "red", "STOPPED": "yellow", "PENDING": "dim"}

@@ -12,12 +12,12 @@ from trainables.directory import SweepDirectory, TrialDirectory
 from trainables.errors import CorruptFile, FleetuneError
 from trainables.files import verify
 from trainables.records import Result
+from trainables.redaction import redact
 from workflows import cluster, inference
 from workflows.cluster import Request
 from workflows.config import TrackingConfig
 from workflows.leaderboard import Leaderboard
 from workflows.prepare import Prepared, phase
-from workflows.redaction import redact
 from workflows.tracking.mark import Mark
 from workflows.tracking.writer import Writer
 

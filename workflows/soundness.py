@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 from trainables.directory import TrialDirectory
 from trainables.errors import CorruptFile
 from trainables.files import COMMIT, is_committed, read_json, sha256_file
-from trainables.records import EpochRecord, Result
+from trainables.records import EpochRecord, Result, Split
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
 def read_parquet(path: Path, **options: Any) -> pa.Table:
-    """Read a Parquet file, with the options of `pyarrow.parquet.read_table`; one of a COMMIT-ed folder is checked."""
+    """Read a Parquet file, with the options of `pyarrow.parquet.read_table`; one of a COMMIT-ed folder is checked.
+
+    Predictions are read by `read_predictions`, which knows their hash.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -30,6 +33,18 @@ def read_parquet(path: Path, **options: Any) -> pa.Table:
         raise CorruptFile(f"{path} is missing") from None
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise CorruptFile(f"{path} is cut off or was changed: {' '.join(str(error).split())[:200]}") from None
+
+
+def read_predictions(directory: TrialDirectory, split: Split | None = None) -> pa.Table:
+    """The predictions of a trial or baseline, of one split or of all, where they are what its result was made of.
+
+    Without a result, or with one of an earlier version, which has no hash of them, any table is taken.
+    """
+    path = directory.predictions
+    known = Result.read(directory.result).predictions_sha256 if directory.result.exists() else None
+    if known and path.exists() and sha256_file(path) != known:
+        raise CorruptFile(f"{path} is cut off or was changed: its sha256 is not the one in {directory.result.name}")
+    return read_parquet(path, filters=[("split", "==", split)] if split else None)
 
 
 def epochs(directory: TrialDirectory, count: int | None = None) -> tuple[EpochRecord, ...]:
@@ -58,7 +73,7 @@ def check_checkpoint_size(folder: Path) -> None:
 
 def check_predictions(directory: TrialDirectory, result: Result) -> None:
     """Whether the table of predictions of a finished trial or baseline can be read, and holds what was scored."""
-    table = read_parquet(directory.predictions)
+    table = read_predictions(directory)
     rows = sum(sum(map(sum, scores.confusion_matrix)) for scores in result.evaluations.values())
     if len(table) != rows:
         raise CorruptFile(f"{directory.predictions} has {len(table)} rows, not the {rows} that were scored")

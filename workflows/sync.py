@@ -14,13 +14,13 @@ from rich.markup import escape
 
 from trainables.directory import SweepDirectory
 from trainables.errors import BadInput, InfrastructureError, Interrupted
+from trainables.redaction import redact
 from workflows import lease, manifest, publish
 from workflows.config import TrackingConfig
 from workflows.export import export_trial
 from workflows.interrupts import interruptible
 from workflows.leaderboard import Leaderboard
 from workflows.prepare import phase
-from workflows.redaction import redact
 from workflows.tracking.mark import Mark
 from workflows.tracking.writer import Writer, check_uri, default_uri, ui_command
 

@@ -1,15 +1,13 @@
 """Twenty planted secrets: none leaves the sweep directory, and what users wrote is left as it is.
 
-What stays inside is left whole: manifest.json and trial.json (a sweep is continued from them), result.json and the
-logs. The secrets are put together here, so that no scanner takes this file for a leak.
+Results and logs are planted as an earlier version wrote them, secrets and all: today's trials write none
+(`tests/trainables/test_redaction.py`). What a sweep is continued from stays whole: manifest.json and trial.json.
 """
 
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ import pytest
 from jobs import run as runner
 from jobs.screen import Screen
 from jobs.summary import print_summary
+from tests.planted import SECRETS, leaked, letters
 from tests.workflows.report import sweeps
 from tests.workflows.report.sweeps import Trial
 from trainables.arguments import TrialSpec
@@ -26,7 +25,6 @@ from trainables.files import read_json, write_json
 from workflows.leaderboard import Leaderboard
 from workflows.plan import PlannedTrial
 from workflows.progress import Board
-from workflows.redaction import redact, redact_all
 from workflows.report import content, write_report
 from workflows.review import find_ui
 from workflows.sweep import Outcome
@@ -34,51 +32,6 @@ from workflows.tracking.mark import Mark
 from workflows.tracking.mirror import Mirror
 from workflows.tracking.writer import Writer, default_uri
 
-_RANDOM = "q7Xw2Lk9Zt4Rb8Vn3Ms6Hd1Jf5Gc0Py"
-
-
-def _random(number: int, length: int = 24) -> str:
-    """A random-looking word of its own for each secret."""
-    turned = _RANDOM[number:] + _RANDOM[:number]
-    return (turned * 3)[:length]
-
-
-@dataclass(frozen=True)
-class Planted:
-    """A secret, and the text around it as it turns up in messages."""
-
-    kind: str
-    before: str
-    secret: str
-    after: str = ""
-
-    @property
-    def text(self) -> str:
-        return f"{self.before}{self.secret}{self.after}"
-
-
-SECRETS = (
-    Planted("Hugging Face", "401 for token ", "hf" + "_" + _random(0, 34)),
-    Planted("AWS key id", "the key ", "AKI" + "A" + _random(1).upper()[:16], " is disabled"),
-    Planted("AWS secret key", "AWS_SECRET_ACCESS_KEY=", _random(2, 20) + "/+" + _random(3, 18)),
-    Planted("GitHub", "fatal: ", "gh" + "p_" + _random(4, 36)),
-    Planted("GitHub, fine-grained", "\x1b[31m", "github" + "_pat_" + _random(5, 60), "\x1b[0m"),
-    Planted("GitLab", "remote: ", "glp" + "at-" + _random(6, 20)),
-    Planted("Slack", "posting with ", "xo" + "xb-1234567890-" + _random(7)),
-    Planted("bearer", "{'Authorization': 'Bearer ", _random(8), "'}"),
-    Planted("basic", "Authorization: Basic ", _random(9) + "=="),
-    Planted("password of a database", "postgresql+psycopg2://me:", _random(10) + "/?#", "@db.example.org:5432/mlflow"),
-    Planted("password of a server", "https://me:", "p@" + _random(11), "@mlflow.example.org/api?page=2"),
-    Planted("password in a query", "GET https://example.org/x?password=", _random(12), "&page=2"),
-    Planted("token in a query", "GET https://example.org/x?access_token=", _random(13), "&page=2"),
-    Planted("signed S3 URL", "https://b.s3.example.org/k?X-Amz-Expires=60&X-Amz-Signature=", _random(14)),
-    Planted("Azure SAS", "https://a.blob.example.org/c?sv=2024-11-04&sig=", _random(15) + "%3D", "&se=2027"),
-    Planted("Google", "the API key ", "AI" + "za" + _random(16, 35)),
-    Planted("JWT", "cookie ", "ey" + "JhbGciOiJI." + "ey" + "JzdWIiOiIx" + _random(17) + "." + _random(18)),
-    Planted("private key", "-----BEGIN " + "PRIVATE KEY-----\n", _random(19, 60), "\n-----END " + "PRIVATE KEY-----"),
-    Planted("environment", "{'MLFLOW_TRACKING_PASSWORD': '", _random(20), "', 'HOME': '/root'}"),
-    Planted("keyword argument", "connect(host='h', api_key=\"", _random(21), '", port=1)'),
-)
 TEXT = "my password=hunter2 does not work, write to postgresql://me:pw@host"
 LABEL = "token=expired"
 _URI = next(planted for planted in SECRETS if planted.kind == "password of a database").text
@@ -129,49 +82,6 @@ def _plant(made: SweepDirectory) -> None:
     Leaderboard(found.metric, found.rows, found.champion.run_id if found.champion else None).write(made)
 
 
-def leaked(text: str) -> list[str]:
-    """The kinds of the secrets that stand in a text, also where it is escaped."""
-    return [
-        planted.kind
-        for planted in SECRETS
-        if any(form in text for form in (planted.secret, json.dumps(planted.secret)[1:-1], planted.secret[4:20]))
-    ]
-
-
-def test_there_are_twenty_secrets_of_different_kinds() -> None:
-    assert len({planted.kind for planted in SECRETS}) == len({planted.secret for planted in SECRETS}) == 20
-
-
-@pytest.mark.parametrize("planted", SECRETS, ids=lambda planted: planted.kind)
-def test_a_secret_is_taken_out_and_what_surrounds_it_stays(planted: Planted) -> None:
-    shown = redact(planted.text)
-    assert "***" in shown and leaked(shown) == []
-    for word in ("db.example.org:5432/mlflow", "mlflow.example.org/api?page=2", "&page=2", "&se=2027", "port=1"):
-        assert (word in shown) == (word in planted.text)
-    assert redact_all({"a": [planted.text, 1, None]}) == {"a": [shown, 1, None]}
-    assert redact(shown) == shown
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "the tokenizer has no pad_token=[PAD] and cls_token='[CLS]'",
-        "tokens=512, max_length=256; unknown token: foo",
-        "Known: password_reset, token, secret_santa",
-        "http://127.0.0.1:5000/#/experiments/1?mail=me@example.org",
-        "http://mlflow:5000/api and me@example.org",
-        "KeyError: 'token'; token=None",
-        "f" * 64,
-        "RAY_AUTH_MODE=token ray job submit --working-dir .",
-        "/home/me@work/runs/imdb/trials/0123456789ab/log.txt",
-        "models: glove-wiki-gigaword-300, sk-learn-contrib-extension, pypi-attestations-verifier",
-        "basic training of a ring bearer, signature: (a, b) -> c",
-    ],
-)
-def test_what_is_no_secret_stays(text: str) -> None:
-    assert redact(text) == text
-
-
 def test_files_that_leave_the_sweep_directory_hold_no_secret(sweep: SweepDirectory) -> None:
     files = [sweep.report, sweep.leaderboard_csv, sweep.leaderboard_json, sweep.tracking, *sweep.figures.iterdir()]
     assert len(files) > 20
@@ -206,7 +116,7 @@ def test_the_mark_of_what_was_delivered_names_the_store_without_its_password(tmp
 
 
 def test_a_server_that_is_away_is_told_of_without_its_password(sweep: SweepDirectory) -> None:
-    uri = f"http://me:{_random(11)}@127.0.0.1:9"
+    uri = f"http://me:{letters(11)}@127.0.0.1:9"
     writer = Writer(sweep, uri, "away", interval=0.1)
     assert not writer.finish("FINISHED", timeout=1)
     assert writer.last_error and leaked(writer.last_error) == []

@@ -11,6 +11,7 @@ import pytest
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.tiny_data import trial_spec
 from trainables.arguments import TrialSpec
+from trainables.files import verify
 from trainables.tokens import encode, tokenize
 
 
@@ -60,6 +61,31 @@ def test_tokens_are_made_once_and_then_only_opened(spec: TrialSpec) -> None:
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert isinstance(tokenize(spec)["train"].input_ids, np.memmap)
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["train.input_ids", "test.labels.npy", "tokens.json", "COMMIT"])
+def test_damaged_tokens_are_made_anew_and_named(spec: TrialSpec, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    before = {split: found.batch(np.arange(24)) for split, found in tokenize(spec).items()}
+    (folder,) = (path for path in (Path(spec.cache) / "tokens").iterdir() if path.is_dir())
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    after = {split: found.batch(np.arange(24)) for split, found in tokenize(spec).items()}
+    assert (folder / name).read_bytes() == whole
+    assert {split: batch["input_ids"].tolist() for split, batch in after.items()} == {
+        split: batch["input_ids"].tolist() for split, batch in before.items()
+    }
+    (said,) = caplog.messages
+    assert "made anew" in said and str(folder / name) in said
+    verify(folder)
+
+
+def test_tokens_that_are_gone_in_part_are_made_anew(spec: TrialSpec) -> None:
+    tokenize(spec)
+    (folder,) = (path for path in (Path(spec.cache) / "tokens").iterdir() if path.is_dir())
+    for name in ("train.offsets.npy", "COMMIT"):
+        (folder / name).unlink()
+        assert len(tokenize(spec)["train"]) == 64
+        verify(folder)
 
 
 def test_sentence_pairs_carry_the_type_of_each_token() -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from tests import recorded
 from trainables.directory import SweepDirectory
 from trainables.errors import CorruptFile
-from trainables.files import new_directory
+from trainables.files import new_directory, read_json, write_json
 from workflows import repair
+from workflows.error_analysis import read_test
 
 FIRST, SECOND = recorded.TRIALS
 
@@ -66,6 +69,34 @@ def test_a_trial_of_which_something_is_damaged_has_not_ended(sweep: SweepDirecto
         assert gone(before, sweep) == {f"trials/{FIRST}/result.json"}
         (note,) = notes
         assert FIRST in note
+
+
+def rewritten(path: Path) -> None:
+    """A table of as many rows that any reader takes, and that is not what was scored."""
+    table = pq.read_table(path)
+    turned = pc.subtract(1, table["predicted"])
+    pq.write_table(table.set_column(table.schema.get_field_index("predicted"), "predicted", turned), path)
+
+
+@pytest.mark.parametrize("kind", ["trial", "baseline"])
+def test_predictions_that_can_be_read_but_are_others_are_damaged(sweep: SweepDirectory, kind: str) -> None:
+    directory = sweep.trial(FIRST) if kind == "trial" else sweep.baseline("majority")
+    write_json(sweep.baseline("majority").model, {})
+    rewritten(directory.predictions)
+    with pytest.raises(CorruptFile, match=r"predictions\.parquet"):
+        read_test(directory)
+    (note,) = repair.clear(sweep)
+    assert str(directory.predictions) in note and not directory.result.exists()
+
+
+def test_predictions_of_an_earlier_version_have_no_hash_and_are_read_as_before(sweep: SweepDirectory) -> None:
+    directory = sweep.trial(FIRST)
+    stored = read_json(directory.result)
+    del stored["predictions_sha256"]
+    write_json(directory.result, stored)
+    rewritten(directory.predictions)
+    assert len(read_test(directory)) == 4
+    assert repair.clear(sweep) == []
 
 
 def test_what_is_derived_or_measured_is_made_again(sweep: SweepDirectory) -> None:

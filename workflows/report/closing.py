@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from workflows.redaction import redact, redact_all
+from trainables.redaction import redact, redact_all
 from workflows.report import numbers
 from workflows.report.content import Content, status
 from workflows.report.page import Block, Column, Facts, Listing, Row, Section, Table

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from trainables.records import SPLITS
+from trainables.redaction import redact
 from workflows.headline import metric_name, other_axes, shown
 from workflows.leaderboard import Row as BoardRow
-from workflows.redaction import redact
 from workflows.report import numbers
 from workflows.report.content import Content, status
 from workflows.report.page import Column, Facts, Row, Section, Table

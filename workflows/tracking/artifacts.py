@@ -12,9 +12,9 @@ from trainables.arguments import Frozen
 from trainables.directory import SweepDirectory, TrialDirectory
 from trainables.files import read_json
 from trainables.records import EpochRecord, Result, Split
+from trainables.redaction import redact, redact_all
 from workflows import error_analysis, figures
 from workflows.config import ErrorsConfig
-from workflows.redaction import redact, redact_all
 from workflows.tracking import content
 
 _LOG_LENGTH = 200_000

@@ -13,8 +13,8 @@ from typing import Any
 
 from trainables.arguments import TrialSpec
 from trainables.records import SPLITS, EpochRecord, InferenceCost, Result, StepSeries
+from trainables.redaction import redact, redact_all
 from workflows.printable import printable
-from workflows.redaction import redact, redact_all
 
 # (key, value, timestamp in ms, step)
 Metric = tuple[str, float, int, int]

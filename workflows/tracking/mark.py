@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from trainables.directory import SweepDirectory
 from trainables.errors import CorruptFile
 from trainables.files import read_json, write_json
-from workflows.redaction import redact
+from trainables.redaction import redact
 
 
 @dataclass

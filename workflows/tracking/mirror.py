@@ -24,9 +24,9 @@ from trainables.directory import SweepDirectory, TrialDirectory
 from trainables.errors import CorruptFile
 from trainables.files import read_json, sha256_file, sha256_json
 from trainables.records import EpochRecord, InferenceCost, Result
+from trainables.redaction import redact
 from workflows import inference
 from workflows.config import ErrorsConfig
-from workflows.redaction import redact
 from workflows.tracking import artifacts, content, store
 from workflows.tracking.mark import Mark, RunMark
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from trainables.errors import BadInput, InfrastructureError, nearest
 from trainables.files import is_committed, new_directory, sha256_file, sha256_json
-from workflows.redaction import redact
+from trainables.redaction import redact
 from workflows.tracking.store import is_refusal, open_client
 
 ALIAS = "champion"

@@ -19,8 +19,8 @@ from trainables.directory import SweepDirectory
 from trainables.errors import BadInput, CorruptFile
 from trainables.files import read_json
 from trainables.records import InferenceCost, Result
+from trainables.redaction import redact
 from workflows import inference
-from workflows.redaction import redact
 from workflows.tracking.mark import Mark, RunMark
 from workflows.tracking.store import missing_driver
 

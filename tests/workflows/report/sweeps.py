@@ -15,11 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from trainables import predictions
 from trainables.arguments import ModelSpec, TrainingArguments, TrialSpec
 from trainables.directory import SweepDirectory, TrialDirectory
-from trainables.files import write_json, write_parquet
+from trainables.files import write_json
 from trainables.metrics import score
-from trainables.predictions import Scored, table
+from trainables.predictions import Scored
 from trainables.records import EpochRecord, InferenceCost, Result, Split, StepSeries
 from workflows.inference import trial_graph
 from workflows.plan import PlannedTrial
@@ -251,7 +252,7 @@ def _score(
         scored[split] = Scored(rows, true, logits.astype(np.float32), seen, cut)
     evaluations = {split: score(found.logits, found.labels, labels) for split, found in scored.items()}
     directory.root.mkdir(parents=True, exist_ok=True)
-    write_parquet(directory.predictions, table(scored))
+    written = predictions.write(directory.predictions, scored)
     Result.model_validate(
         {
             "kind": kind,
@@ -267,6 +268,7 @@ def _score(
             "device": "cpu",
             "train_seconds": 16.0 if kind == "trial" else 0.25,
             "peak_memory_bytes": 800_000_000 if kind == "trial" else None,
+            "predictions_sha256": written,
             "started": START,
             "ended": START + 60_000,
         }

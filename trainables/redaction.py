@@ -1,6 +1,7 @@
-"""Secrets taken out of whatever is shown or leaves the sweep directory: messages, logs, command lines, URIs, configs.
+"""Secrets taken out of what a trial writes of its failure, and of whatever is shown or leaves the sweep directory.
 
-Texts and class names are the user's data and are never passed through here.
+That is messages, logs, tracebacks, command lines, URIs and configs. Texts and class names are the user's data and are
+never passed through here.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ _NAMES = (
 )
 # A tokenizer's special tokens are no secrets, and messages about them must stay readable.
 _SPECIAL = r"(?!(?:[\w.-]*[_-])?(?:pad|cls|sep|unk|mask|bos|eos|image|special)[_-]token\b)"
-# A word's beginning, also right after the code that colours it in a log.
-_START = r"(?:\b|(?<=\x1b\[\dm)|(?<=\x1b\[\d\dm))"
+# A word's beginning, also right after the code that colours it in a log, and after a line break in a repr or in JSON.
+_START = r"(?:\b|(?<=\[\dm)|(?<=\[\d\dm)|(?<=\\[nrt]))"
+# A quotation mark, also as a repr or JSON escapes it.
+_QUOTE = r"(?:\\*[\"'])"
 _PARTS = (
     # Tokens that say what they are by their first letters.
     _START + r"(?:hf|api_org)_[A-Za-z0-9]{8,}",
@@ -35,16 +38,16 @@ _PARTS = (
     # to the first @. A port is no password.
     rf"(?<=://)[^/\s?#]{{1,{_LONGEST}}}(?=@)",
     rf"(?<=://)[^/:\s@]{{0,{_LONGEST}}}:(?!\d{{1,5}}[/?#])[^\s@]{{1,{_LONGEST}}}+(?=@)",
-    r"(?<=\bBearer )[A-Za-z0-9+/=._~-]{8,}",
+    r"(?<=Bearer )[A-Za-z0-9+/=._~-]{8,}",
     r"(?:(?<=[?&]sig=)|(?<=[?&]key=)|(?<=[?&]code=))[^\s&\"'<>]+",
 )
 _SECRETS = re.compile("|".join(_PARTS), re.DOTALL)
 # The values of headers, query parameters, environment variables and keyword arguments.
 _NAMED = re.compile(
     r"(?i)(?P<name>"
-    rf"(?<![\w.-]){_SPECIAL}[\w.-]{{0,80}}{_NAMES}[\"']?\s?(?:=|(?<=[\"']):)\s?"
-    r"|\bpassword:\s?|\bauthorization[\"']?\s?[:=]\s?[\"']?(?:basic|bearer|token)\s"
-    r")(?!(?:none|null|true|false)\b|\*{3}(?:[\s,;&)}\]]|$))(?:\"[^\"]*\"|'[^']*'|[^\s&\"'<>]+)"
+    rf"(?<![\w.-]){_SPECIAL}[\w.-]{{0,80}}{_NAMES}{_QUOTE}?\s?(?:=|(?<=[\"']):)\s?"
+    rf"|{_START}password:\s?|{_START}authorization{_QUOTE}?\s?[:=]\s?{_QUOTE}?(?:basic|bearer|token)\s"
+    r")(?!(?:none|null|true|false)\b|\*{3}(?:[\s,;&)}\]]|$))(?:\\*\"[^\"]*\"|\\*'[^']*'|[^\s&\"'<>]+)"
 )
 
 

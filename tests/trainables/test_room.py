@@ -6,6 +6,7 @@ A CPU has no such error, so the passes of a real trial raise it here where they 
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,26 @@ def test_a_room_only_ever_shrinks(known: int | None, found: int | None, expected
     room.restrict(found)
     assert room.texts_at_once == expected
     assert [len(part) for part in room.cut([np.arange(9), np.arange(3)])] == [4, 4, 1, 3]
+
+
+def test_what_did_not_fit_is_let_go_before_the_work_begins_again(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[weakref.ref[torch.Tensor]] = []
+    original = forward.logits
+
+    def watched(model: torch.nn.Module, tokens: Any, indices: np.ndarray) -> torch.Tensor:
+        assert not any(each() is not None for each in held)
+        found = original(model, tokens, indices)
+        if len(indices) > 2:
+            held.append(weakref.ref(found))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return found
+
+    monkeypatch.setattr(forward, "logits", watched)
+    model, training = build(bert)
+    optimization = Optimization(trained_blocks(model, training), training, 6)
+    train_epoch(model, split(), optimization, seed=1, epoch=1, precision="fp32", on_step=lambda _: None)
+    predict_logits(model, split(), 16, "fp32")
+    assert len(held) == 1 + 3
 
 
 def test_other_errors_pass_through_at_once() -> None:

@@ -74,6 +74,11 @@ class Attempt:
         """How many epochs an earlier attempt has left."""
         return 0 if self.state is None else self.state.epoch
 
+    @property
+    def texts_at_once(self) -> int | None:
+        """How many texts fitted the device at once when an earlier attempt ended; None where it met no limit."""
+        return None if self.state is None else self.state.info.record.texts_at_once
+
     def resume(self, model: PreTrainedModel, optimization: Optimization) -> None:
         """Put the model and its optimizer where the state has them, and complete what was not written after it."""
         if self.state is None:

@@ -54,6 +54,8 @@ def _train_and_evaluate(attempts: Sequence[Attempt]) -> None:
     spec = attempts[0].spec
     with logged(*attempts):
         setting = Setting.of(spec)
+        for attempt in attempts:
+            setting.room.restrict(attempt.texts_at_once)
         alive = Progress(attempts, 1, setting.total_steps).alive
         # A second of work for all is a part of a second for each.
         shared = setting.attach(spec, "train", alive) / len(attempts)
@@ -99,7 +101,9 @@ def _epoch(attempts: Sequence[Attempt], setting: Setting, heads: Heads, epoch: i
     progress = Progress(attempts, epoch, setting.total_steps)
     split = setting.splits["train"]
     with logged(*attempts):
-        applied = heads.train_epoch(split, seed=spec.seed, epoch=epoch, precision=spec.precision, on_step=progress)
+        applied = heads.train_epoch(
+            split, seed=spec.seed, epoch=epoch, precision=spec.precision, on_step=progress, room=setting.room
+        )
     seconds = (time.perf_counter() - began) / len(attempts)
     for index, attempt in enumerate(attempts):
         if attempt.result is None:

@@ -8,6 +8,7 @@ head enters another, so one that diverges leaves the others as they are.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import nn
 from trainables import forward
 from trainables.arguments import Precision, TrainingArguments
 from trainables.precision import autocast
+from trainables.room import Room
 from trainables.tokens import TokenSplit
 from trainables.training import OnStep, Optimization, Steps, begin_epoch, micro_batches, trained_blocks
 
@@ -42,21 +44,28 @@ class Heads:
             self.optimizations.append(Optimization(of_head, training, total_steps))
 
     def train_epoch(
-        self, split: TokenSplit, *, seed: int, epoch: int, precision: Precision, on_step: OnStep
+        self,
+        split: TokenSplit,
+        *,
+        seed: int,
+        epoch: int,
+        precision: Precision,
+        on_step: OnStep,
+        room: Room | None = None,
     ) -> list[Steps]:
         """One pass over the training texts; returns what was applied to each head."""
         steps = micro_batches(self.arguments, len(split), seed, epoch)
         device = next(self.model.parameters()).device
+        room = room or Room(device)
         applied = [Steps(epoch, len(steps), device) for _ in self._heads]
         begin_epoch(self.model, seed, epoch)
         for batches in steps:
-            losses = self._accumulate(split, batches, precision)
+            losses = room.run(partial(self._accumulate, split, batches, precision, room), self._drop_gradients)
             for index, (head, optimization) in enumerate(zip(self._heads, self.optimizations, strict=True)):
                 for name, parameter in head.items():
                     parameter.grad = _gradient(self._stacked[name])[index]
                 step = applied[index].add(losses[index], optimization.step())
-            for stacked in self._stacked.values():
-                stacked.grad = None
+            self._drop_gradients()
             on_step(step)
         return applied
 
@@ -74,12 +83,18 @@ class Heads:
             for name, parameter in self._heads[index].items():
                 parameter.copy_(own[name])
 
-    def _accumulate(self, split: TokenSplit, batches: Sequence[np.ndarray], precision: Precision) -> torch.Tensor:
+    def _drop_gradients(self) -> None:
+        for stacked in self._stacked.values():
+            stacked.grad = None
+
+    def _accumulate(
+        self, split: TokenSplit, batches: Sequence[np.ndarray], precision: Precision, room: Room
+    ) -> torch.Tensor:
         """Gradients of each head's mean loss over all texts of some micro-batches; returns those means, detached."""
         device = next(self.model.parameters()).device
         texts = sum(map(len, batches))
         total = torch.zeros(len(self._heads), device=device)
-        for indices in batches:
+        for indices in room.cut(batches):
             labels = torch.from_numpy(split.labels[indices]).to(device)
             with autocast(device, precision):
                 logits = forward.logits_of_heads(self.model, split, indices, self._stacked)

@@ -18,6 +18,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from trainables.directory import NodeCache
 from trainables.files import COMMIT, is_committed, new_directory, sha256_json
 from trainables.precision import autocast
 from trainables.records import Split
+from trainables.room import Room
 from trainables.tokens import HiddenStates, TokenSplit
 
 Alive = Callable[[], None]
@@ -44,7 +46,12 @@ _VERSION = 1
 
 
 def attach(
-    spec: TrialSpec, model: nn.Module, split: TokenSplit, name: Split, alive: Alive = lambda: None
+    spec: TrialSpec,
+    model: nn.Module,
+    split: TokenSplit,
+    name: Split,
+    alive: Alive = lambda: None,
+    room: Room | None = None,
 ) -> TokenSplit:
     """The split with what the frozen layers give for it; unchanged where none are frozen, or it cannot be kept.
 
@@ -65,7 +72,7 @@ def attach(
                         wanted.bytes,
                     )
                     return split
-                _write(folder, wanted, spec, model, split, alive)
+                _write(folder, wanted, spec, model, split, alive, room or Room(next(model.parameters()).device))
         return replace(split, hidden=wanted.open(folder))
     except OSError as error:
         # A cache is never needed: a full disk, or a folder that cleaning took away, costs time only.
@@ -122,7 +129,15 @@ def _wanted(spec: TrialSpec, model: nn.Module, split: TokenSplit) -> _Wanted | N
     return _Wanted(boundary, first_only, (rows, spec.model.hidden_size), np.uint16 if half else np.float32)
 
 
-def _write(folder: Path, wanted: _Wanted, spec: TrialSpec, model: nn.Module, split: TokenSplit, alive: Alive) -> None:
+def _write(
+    folder: Path,
+    wanted: _Wanted,
+    spec: TrialSpec,
+    model: nn.Module,
+    split: TokenSplit,
+    alive: Alive,
+    room: Room,
+) -> None:
     """Compute the states of all texts, in passes of similar length, into a folder that then counts."""
     model.eval()
     with new_directory(folder, replace=False) as scratch, torch.inference_mode():
@@ -131,13 +146,24 @@ def _write(folder: Path, wanted: _Wanted, spec: TrialSpec, model: nn.Module, spl
             os.posix_fallocate(file.fileno(), 0, wanted.bytes)
         states = np.memmap(scratch / _STATES, wanted.dtype, mode="r+", shape=wanted.shape)
         for indices in forward.all_passes(model, split, _TEXTS_AT_ONCE):
-            with autocast(next(model.parameters()).device, spec.precision):
-                found = forward.hidden_states(model, split, indices, wanted.boundary, first_only=wanted.first_only)
+            found = room.run(partial(_states_of, indices, wanted, spec, model, split, room))
             for index, text in zip(indices, found, strict=True):
                 start = index if wanted.first_only else split.offsets[index]
-                states[start : start + len(text)] = _array(text, wanted.dtype)
+                states[start : start + len(text)] = text
             alive()
         states.flush()
+
+
+def _states_of(
+    indices: np.ndarray, wanted: _Wanted, spec: TrialSpec, model: nn.Module, split: TokenSplit, room: Room
+) -> list[np.ndarray]:
+    """The states of the texts of one pass, which is cut where the room is smaller; in the cache's type."""
+    found: list[np.ndarray] = []
+    for some in room.cut([indices]):
+        with autocast(next(model.parameters()).device, spec.precision):
+            states = forward.hidden_states(model, split, some, wanted.boundary, first_only=wanted.first_only)
+        found += [_array(text, wanted.dtype) for text in states]
+    return found
 
 
 def _array(states: torch.Tensor, dtype: type[np.generic]) -> np.ndarray:

@@ -50,7 +50,7 @@ class StepSeries(Frozen):
 class EpochRecord(Record):
     """One finished epoch: mean training loss and validation metrics, with the steps that led there.
 
-    `seconds` is the whole epoch, `train_seconds` its optimizer steps alone.
+    `seconds` is the whole epoch, `train_seconds` its optimizer steps alone; `texts_at_once` as in Result.
     """
 
     trial_id: str
@@ -61,6 +61,7 @@ class EpochRecord(Record):
     train_seconds: float | None = None
     metrics: dict[str, float]
     steps: StepSeries
+    texts_at_once: int | None = None
 
 
 class Evaluation(Frozen):
@@ -102,6 +103,8 @@ class Result(Record):
     `train_seconds` is the time of training (of fitting, for a baseline) without any scoring;
     `peak_memory_bytes` is what the device held at most, or on a CPU the worker's process (null where unknown).
     `predictions_sha256` is the hash of predictions.parquet; null without one or from an earlier version.
+    `texts_at_once` is set where the device was out of memory: how many texts it ran at most in one pass from then on.
+    Batches stayed what they were.
     """
 
     kind: Literal["trial", "baseline"]
@@ -119,6 +122,7 @@ class Result(Record):
     train_seconds: float | None = None
     peak_memory_bytes: int | None = None
     predictions_sha256: str | None = None
+    texts_at_once: int | None = None
     started: int
     ended: int
 

@@ -9,6 +9,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from trainables.arguments import Precision, TrainingArguments
 from trainables.errors import TrialFailure
 from trainables.precision import autocast
 from trainables.records import StepSeries
+from trainables.room import Room
 from trainables.seeds import derived_seed
 from trainables.tokens import TokenSplit
 
@@ -75,8 +77,12 @@ class Optimization:
         applied = {group["block"]: float(group["lr"]) for group in self.optimizer.param_groups}
         self.optimizer.step()
         self.scheduler.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.drop_gradients()
         return applied
+
+    def drop_gradients(self) -> None:
+        """Forget what backward passes have added up since the last step."""
+        self.optimizer.zero_grad(set_to_none=True)
 
     def moments(self) -> dict[str, torch.Tensor]:
         """A copy of what AdamW keeps for each parameter, on the CPU, as `<number>/<name>`."""
@@ -196,13 +202,15 @@ def train_epoch(
     epoch: int,
     precision: Precision,
     on_step: OnStep,
+    room: Room | None = None,
 ) -> StepSeries:
     """One pass over the training texts. Raises TrialFailure("nan") where a loss is not finite."""
+    room = room or Room(next(model.parameters()).device)
     steps = micro_batches(optimization.arguments, len(split), seed, epoch)
     applied = Steps(epoch, len(steps), next(model.parameters()).device)
     begin_epoch(model, seed, epoch)
     for batches in steps:
-        loss = _accumulate(model, split, batches, precision)
+        loss = room.run(partial(_accumulate, model, split, batches, precision, room), optimization.drop_gradients)
         on_step(applied.add(loss, optimization.step()))
     return applied.series()
 
@@ -213,12 +221,15 @@ def begin_epoch(model: nn.Module, seed: int, epoch: int) -> None:
     freeze.set_train_mode(model)
 
 
-def _accumulate(model: nn.Module, split: TokenSplit, batches: list[np.ndarray], precision: Precision) -> torch.Tensor:
+def _accumulate(
+    model: nn.Module, split: TokenSplit, batches: list[np.ndarray], precision: Precision, room: Room
+) -> torch.Tensor:
     """Gradients of the mean loss over all texts of some micro-batches; returns that mean, detached."""
     device = next(model.parameters()).device
     texts = sum(map(len, batches))
     total = torch.zeros((), device=device)
-    for indices in itertools.chain.from_iterable(forward.passes(model, split, batch) for batch in batches):
+    passes = itertools.chain.from_iterable(forward.passes(model, split, batch) for batch in batches)
+    for indices in room.cut(passes):
         labels = torch.from_numpy(split.labels[indices]).to(device)
         with autocast(device, precision):
             logits = forward.logits(model, split, indices)
@@ -229,22 +240,34 @@ def _accumulate(model: nn.Module, split: TokenSplit, batches: list[np.ndarray], 
 
 
 def predict_logits(
-    model: nn.Module, split: TokenSplit, batch_size: int, precision: Precision, on_step: OnStep = lambda _: None
+    model: nn.Module,
+    split: TokenSplit,
+    batch_size: int,
+    precision: Precision,
+    on_step: OnStep = lambda _: None,
+    room: Room | None = None,
 ) -> np.ndarray:
     """Logits of every text, float32, shape (texts, classes), in the split's order.
 
     Texts are taken in order of length: those that are equally long run together.
     """
     model.eval()
-    device = next(model.parameters()).device
+    room = room or Room(next(model.parameters()).device)
     parts, taken = [], []
     with torch.inference_mode():
         for indices in forward.all_passes(model, split, batch_size):
-            with autocast(device, precision):
-                parts.append(forward.logits(model, split, indices).float())
+            parts.append(room.run(partial(_pass_logits, model, split, indices, precision, room)))
             taken.append(indices)
             on_step(len(taken))
     logits = torch.cat(parts).cpu().numpy()
     result = np.empty_like(logits)
     result[np.concatenate(taken)] = logits
     return result
+
+
+def _pass_logits(
+    model: nn.Module, split: TokenSplit, indices: np.ndarray, precision: Precision, room: Room
+) -> torch.Tensor:
+    """Logits of the texts of one pass, which is cut where the room is smaller."""
+    with autocast(next(model.parameters()).device, precision):
+        return torch.cat([forward.logits(model, split, some).float() for some in room.cut([indices])])

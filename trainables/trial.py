@@ -21,6 +21,7 @@ from trainables.attempt import Attempt, Progress, Report, now
 from trainables.errors import TrialFailure
 from trainables.metrics import score
 from trainables.records import EpochRecord, Result, Split, StepSeries
+from trainables.room import Room
 from trainables.tokens import TokenSplit, tokenize
 from trainables.training import (
     Optimization,
@@ -47,7 +48,7 @@ def run_trial(spec: TrialSpec, report: Report = lambda _: None) -> Result:
 class Setting:
     """What a trial trains on: its device, its model with the policy applied, its tokens; `total_steps` of all epochs.
 
-    Trials of one group share a setting.
+    Trials of one group share a setting, and with it the `room` that they have on the device.
     """
 
     device: torch.device
@@ -55,6 +56,7 @@ class Setting:
     splits: dict[Split, TokenSplit]
     total_steps: int
     measured: bool
+    room: Room
 
     @classmethod
     def of(cls, spec: TrialSpec) -> Setting:
@@ -70,19 +72,20 @@ class Setting:
         model = freeze.apply(model, spec.freeze, spec.training, spec.seed).to(device)
         dropout.replace(model)
         steps = spec.training.num_train_epochs * optimizer_steps(spec.training, len(splits["train"]))
-        return cls(device, model, splits, steps, measured)
+        return cls(device, model, splits, steps, measured, Room(device))
 
     def attach(self, spec: TrialSpec, split: Split, alive: Callable[[], None]) -> float:
         """Give a split what the frozen layers give for it, once; returns the seconds that this took."""
         began = time.perf_counter()
         if self.splits[split].hidden is None:
-            self.splits[split] = prefix.attach(spec, self.model, self.splits[split], split, alive)
+            self.splits[split] = prefix.attach(spec, self.model, self.splits[split], split, alive, self.room)
         return time.perf_counter() - began
 
 
 def _train_and_evaluate(attempt: Attempt) -> None:
     spec = attempt.spec
     setting = Setting.of(spec)
+    setting.room.restrict(attempt.texts_at_once)
     alive = Progress([attempt], 1, setting.total_steps).alive
     # What frozen layers give for the training texts is part of training, where no trial before has computed it.
     attempt.train_seconds += setting.attach(spec, "train", alive)
@@ -95,7 +98,14 @@ def _train_and_evaluate(attempt: Attempt) -> None:
         progress = Progress([attempt], epoch, setting.total_steps)
         began = time.perf_counter()
         steps = train_epoch(
-            model, split, optimization, seed=spec.seed, epoch=epoch, precision=spec.precision, on_step=progress
+            model,
+            split,
+            optimization,
+            seed=spec.seed,
+            epoch=epoch,
+            precision=spec.precision,
+            on_step=progress,
+            room=setting.room,
         )
         end_epoch(attempt, setting, optimization, epoch, steps, time.perf_counter() - began)
     evaluate(attempt, setting)
@@ -131,6 +141,7 @@ def end_epoch(
             **{f"validation/{name}": value for name, value in found.metrics.items()},
         },
         steps=steps,
+        texts_at_once=setting.room.texts_at_once,
     )
     attempt.commit(record, logits, setting.model, optimization, setting.total_steps)
 
@@ -165,6 +176,7 @@ def evaluate(attempt: Attempt, setting: Setting) -> None:
             train_seconds=attempt.train_seconds,
             peak_memory_bytes=memory.peak_bytes(setting.device) if setting.measured else None,
             predictions_sha256=written,
+            texts_at_once=setting.room.texts_at_once,
             started=attempt.started,
             ended=now(),
         )
@@ -181,4 +193,5 @@ def _ended(attempt: Attempt) -> Result:
 def _logits(attempt: Attempt, setting: Setting, split: Split, progress: Progress) -> np.ndarray:
     spec = attempt.spec
     batch_size = spec.training.per_device_eval_batch_size
-    return predict_logits(setting.model, setting.splits[split], batch_size, spec.precision, progress.alive)
+    tokens = setting.splits[split]
+    return predict_logits(setting.model, tokens, batch_size, spec.precision, progress.alive, setting.room)

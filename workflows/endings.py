@@ -32,6 +32,7 @@ def record_stopped(directory: TrialDirectory) -> Result:
         step=best.step,
         metrics={key: value for key, value in best.metrics.items() if key.startswith("validation/")},
         train_seconds=sum(record.train_seconds or 0.0 for record in records),
+        texts_at_once=records[-1].texts_at_once,
         started=records[0].timestamp - round(records[0].seconds * 1000),
         ended=_now(),
     )

@@ -21,7 +21,7 @@ from workflows.spreadsheet import as_csv
 
 _SCORES = [f"{split}/{metric}" for split in ("validation", "test") for metric in ("accuracy", "f1_macro", "loss")]
 # What a trial cost, and what predicting with it costs; from its result, its checkpoint and its inference graph.
-_COSTS = ("seconds", "train_seconds", "peak_memory_bytes", "checkpoint_bytes")
+_COSTS = ("seconds", "train_seconds", "peak_memory_bytes", "texts_at_once", "checkpoint_bytes")
 _INFERENCE = ("latency_p50_ms", "latency_p95_ms", "throughput")
 _RANKED = ("DONE", "STOPPED")
 
@@ -125,6 +125,7 @@ def _outcome(result: Result | None) -> Row:
         "seconds": result.seconds,
         "train_seconds": result.train_seconds,
         "peak_memory_bytes": result.peak_memory_bytes,
+        "texts_at_once": result.texts_at_once,
     }
 
 

@@ -219,9 +219,9 @@ def test_a_group_computes_what_the_frozen_layers_give_once(
     asked: list[str] = []
     original = prefix.attach
 
-    def spy(spec: TrialSpec, model: Any, split: Any, name: Any, alive: Any) -> Any:
+    def spy(spec: TrialSpec, model: Any, split: Any, name: Any, *more: Any) -> Any:
         asked.append(name)
-        return original(spec, model, split, name, alive)
+        return original(spec, model, split, name, *more)
 
     monkeypatch.setattr(prefix, "attach", spy)
     run(heads(bert, tmp_path))

@@ -25,6 +25,16 @@ def test_a_stopped_trial_has_its_best_validation_scores_so_far_and_no_test(tmp_p
     assert result.ended > result.started
 
 
+def test_a_stopped_trial_says_how_many_texts_fitted_the_device(tmp_path: Path) -> None:
+    sweep = begin(tmp_path / "sweep")
+    directory = sweep.trial(TRIALS[0])
+    for number, fitting in enumerate((None, 8, 4), start=1):
+        epoch(sweep, TRIALS[0], number)
+        path = directory.epoch(number)
+        EpochRecord.read(path).model_copy(update={"texts_at_once": fitting}).write(path)
+    assert record_stopped(directory).texts_at_once == 4
+
+
 @pytest.mark.parametrize(
     ("loss", "reason", "said"),
     [

@@ -97,6 +97,13 @@ def test_without_a_finished_trial_there_is_no_champion() -> None:
     assert build([trial("a")], {"a1": failed()}, [], "accuracy").champion is None
 
 
+def test_a_trial_that_ran_out_of_memory_shows_how_many_texts_fitted_and_ranks_as_any_other() -> None:
+    smaller = done(0.9).model_copy(update={"texts_at_once": 4})
+    board = build([trial("a"), trial("b")], {"a1": done(0.6), "b1": smaller}, ["majority"], "accuracy")
+    shown = [(row["trial_id"], row["texts_at_once"]) for row in board.rows]
+    assert shown == [("b1", 4), ("a1", None), ("majority", None)]
+
+
 def test_the_files_hold_the_columns_of_the_design_and_inert_text(tmp_path: Path) -> None:
     evil = MODEL.model_copy(update={"name": "=cmd|' /C calc'!A0"})
     build([trial("a", model=evil)], {"a1": done(0.6)}, ["majority"], "accuracy").write(SweepDirectory(tmp_path))
@@ -113,6 +120,7 @@ def test_the_files_hold_the_columns_of_the_design_and_inert_text(tmp_path: Path)
             "test/loss",
         ),
         *("point_mean", "point_std", "trainable_parameters", "total_parameters", "seconds", "max_length"),
+        "texts_at_once",
     }
     with (tmp_path / "leaderboard.csv").open() as stream:
         rows = list(csv.DictReader(stream))

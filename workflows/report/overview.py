@@ -107,6 +107,7 @@ def _columns(content: Content) -> list[_BoardColumn]:
         key("training\ntime", "train_seconds", numbers.duration),
         key("whole\ntime", "seconds", numbers.duration),
         key("peak\nmemory", "peak_memory_bytes", numbers.size),
+        key("texts\nat once", "texts_at_once", numbers.whole),
         key("checkpoint", "checkpoint_bytes", numbers.size),
         key("time per text,\nmedian", "latency_p50_ms", numbers.milliseconds),
         key("95th\npercentile", "latency_p95_ms", numbers.milliseconds),

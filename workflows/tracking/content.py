@@ -90,6 +90,7 @@ def _costs(result: Result) -> list[Metric]:
         "seconds": result.seconds,
         "train_seconds": result.train_seconds,
         "peak_memory_bytes": result.peak_memory_bytes,
+        "texts_at_once": result.texts_at_once,
         "trainable_parameters": result.trainable_parameters,
         "total_parameters": result.total_parameters,
     }

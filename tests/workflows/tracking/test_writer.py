@@ -124,6 +124,16 @@ def test_the_table_of_runs_shows_the_best_epochs_scores_even_if_a_later_one_was_
     assert shown["test/f1/class_01"] == 1.0
 
 
+def test_a_trial_that_ran_out_of_memory_shows_how_many_texts_fitted(sweep: SweepDirectory) -> None:
+    recorded.finish(sweep)
+    recorded.result(sweep, SECOND, texts_at_once=4)
+    mirrored = mirror(sweep)
+    deliver(mirrored)
+    found = runs(mirrored)
+    assert found[SECOND].data.metrics["texts_at_once"] == 4
+    assert "texts_at_once" not in found[FIRST].data.metrics
+
+
 def test_params_are_what_varies_and_the_main_arguments(sweep: SweepDirectory) -> None:
     recorded.finish(sweep)
     mirrored = mirror(sweep)

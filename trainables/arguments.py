@@ -6,6 +6,7 @@ so a value that is refused here never reaches a worker.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -67,6 +68,10 @@ class TrainingArguments(Frozen):
     lora_r: Positive = 8
     lora_alpha: Positive = 16
     lora_dropout: Probability = 0.05
+
+    def optimizer_steps(self, texts: int) -> int:
+        """Optimizer steps of one epoch; a last, smaller step counts."""
+        return math.ceil(texts / (self.per_device_train_batch_size * self.gradient_accumulation_steps))
 
     def meaning(self, freeze: str) -> dict[str, Any]:
         """What decides the result under a freeze policy, beside the precision, which `bf16` is in.

@@ -35,11 +35,6 @@ def batch_order(seed: int, epoch: int, texts: int, batch_size: int) -> list[np.n
     return [order[start : start + batch_size] for start in range(0, texts, batch_size)]
 
 
-def optimizer_steps(arguments: TrainingArguments, texts: int) -> int:
-    """Optimizer steps of one epoch; a last, smaller step counts."""
-    return math.ceil(texts / (arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps))
-
-
 def pick_device() -> torch.device:
     """Where a trial runs and its checkpoint is scored again: the GPU that the process was given, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

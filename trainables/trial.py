@@ -26,7 +26,6 @@ from trainables.records import EpochRecord, Result, Split, StepSeries
 from trainables.tokens import TokenSplit, tokenize
 from trainables.training import (
     Optimization,
-    optimizer_steps,
     pick_device,
     predict_logits,
     train_epoch,
@@ -71,7 +70,7 @@ class Setting:
         model = models.load_model(spec.model, spec.labels, spec.seed)
         model = freeze.apply(model, spec.freeze, spec.training, spec.seed).to(device)
         dropout.replace(model)
-        steps = spec.training.num_train_epochs * optimizer_steps(spec.training, len(splits["train"]))
+        steps = spec.training.num_train_epochs * spec.training.optimizer_steps(len(splits["train"]))
         return cls(device, model, splits, steps, measured)
 
     def attach(self, spec: TrialSpec, split: Split, alive: Callable[[], None]) -> float:

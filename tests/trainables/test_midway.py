@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.tiny import tiny_model
 from tests.tiny_data import trial_spec
 from tests.trainables.test_group import heads
 from tests.trainables.test_state import Ended, bits, directory, end_after
-from trainables import attempt
+from trainables import attempt, checkpoint
 from trainables.arguments import TrialSpec
 from trainables.group import run_group
 from trainables.heads import Heads
@@ -206,6 +208,20 @@ def test_a_damaged_state_of_the_best_epoch_costs_the_steps_since_the_one_before(
     steps.clear()
     assert all_of(spec, run_trial(spec)) == expected
     assert len(steps) == EPOCHS * STEPS - 15
+
+
+def test_the_best_epoch_is_one_whose_weights_are_there(bert: Path, tmp_path: Path) -> None:
+    """Where the epoch is not as good a second time as it was, which a GPU may do, the one before it is lost."""
+    spec = trial_spec(bert, tmp_path, num_train_epochs=EPOCHS, save_steps=3)
+    cut_off(spec, end_after(2))
+    _flip(directory(spec).state / "epoch-002" / "tensors.safetensors")
+    validation = Path(spec.data) / "validation.parquet"
+    table = pq.read_table(validation).to_pandas()
+    table.assign(label=1 - table["label"]).to_parquet(validation)
+    shutil.rmtree(spec.cache)
+    result = run_trial(spec)
+    assert result.status == "DONE"
+    assert result.epoch == checkpoint.read_info(directory(spec).checkpoint).epoch
 
 
 def test_a_loss_that_is_not_finite_ends_a_trial_alike(bert: Path, tmp_path: Path) -> None:

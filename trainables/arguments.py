@@ -6,6 +6,7 @@ so a value that is refused here never reaches a worker.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -53,6 +54,13 @@ class TrainingArguments(Frozen):
     layerwise_lr_decay: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="each block learns at this share of the rate of the block above it; 1: all at learning_rate"
     )
+    save_steps: Positive | None = Field(
+        None,
+        description="for long epochs: state is also committed after every so many optimizer steps of the trial; "
+        "null: after each epoch only. No result depends on it, so it is the same for all trials and may be changed "
+        "when a sweep is continued. Heads that train together commit after epochs all the same, which are short, "
+        "because what lies below is computed once",
+    )
     bf16: bool | None = Field(None, description="null: where a probe of the hardware shows a gain")
     metric_for_best_model: Metric = Field(
         "accuracy", description="read on validation, picks the epoch and ranks the trials"
@@ -60,6 +68,20 @@ class TrainingArguments(Frozen):
     lora_r: Positive = 8
     lora_alpha: Positive = 16
     lora_dropout: Probability = 0.05
+
+    def optimizer_steps(self, texts: int) -> int:
+        """Optimizer steps of one epoch; a last, smaller step counts."""
+        return math.ceil(texts / (self.per_device_train_batch_size * self.gradient_accumulation_steps))
+
+    def meaning(self, freeze: str) -> dict[str, Any]:
+        """What decides the result under a freeze policy, beside the precision, which `bf16` is in.
+
+        LoRA's arguments count under LoRA only; `save_steps` decides nothing.
+        """
+        arguments = self.model_dump(exclude={"bf16", "save_steps"})
+        if freeze != "lora":
+            arguments = {key: value for key, value in arguments.items() if not key.startswith("lora_")}
+        return arguments
 
     def without_optimizer(self) -> dict[str, Any]:
         """All but what the optimizer alone reads.

@@ -24,6 +24,7 @@ from trainables.background import Background
 from trainables.directory import TrialDirectory
 from trainables.errors import WORTH_ANOTHER_TRY, BadInput, FleetuneError, Reason, TrialFailure
 from trainables.files import remove_scratch
+from trainables.midway import Midway
 from trainables.records import EpochRecord, Result
 from trainables.redaction import redact
 from trainables.state import StateInfo, TrialState
@@ -48,8 +49,9 @@ class Attempt:
     """A trial that is under way: from where an earlier attempt left it, else from its beginning.
 
     An epoch counts when it is committed: first its state, then the checkpoint where it is the best, its record last.
-    That is written beside the training of the next epoch, and only then `report` is told of it. `report` takes
-    {"epoch", "step", "total_steps", and after an epoch its "metrics"}.
+    That is written beside the training of the next epoch, and only then `report` is told of it. In the middle of an
+    epoch there is a state alone to commit, and nothing to report. `report` takes {"epoch", "step", "total_steps", and
+    after an epoch its "metrics"}.
     """
 
     def __init__(self, spec: TrialSpec, report: Report = lambda _: None) -> None:
@@ -62,22 +64,30 @@ class Attempt:
         self.begin()
 
     def begin(self, at_most: int | None = None) -> None:
-        """Find the newest state of an epoch `at_most`, and forget what lies beyond it."""
+        """Find the newest state, or with `at_most` the newest at the end of such an epoch; forget what lies beyond."""
+        kept = _kept_epoch(self.directory)
         with logged(self):
-            self.state = state.latest(self.directory, self._is_usable, at_most)
-        self.best = None if self.state is None else Best(self.state.info.best, self.state.best_logits.numpy())
+            self.state = state.latest(self.directory, lambda found: _is_usable(found, kept), at_most)
+        self.best = None if self.state is None else _best(self.state, kept)
+        self.last = None if self.state is None else self.state.info.record
         self.train_seconds = 0.0 if self.state is None else self.state.info.train_seconds
-        _forget(self.directory, beyond=self.epoch)
+        _forget(self.directory, beyond=self.state)
 
     @property
     def epoch(self) -> int:
-        """How many epochs an earlier attempt has left."""
+        """How many epochs an earlier attempt has finished."""
         return 0 if self.state is None else self.state.epoch
 
     @property
     def texts_at_once(self) -> int | None:
         """How many texts fitted the device at once when an earlier attempt ended; None where it met no limit."""
-        return None if self.state is None else self.state.info.record.texts_at_once
+        record = self.state.info.record if self.state else None
+        return record.texts_at_once if record else None
+
+    @property
+    def midway(self) -> Midway | None:
+        """Where in the epoch after these an earlier attempt has left off, if not at its beginning."""
+        return None if self.state is None else self.state.info.midway
 
     def resume(self, model: PreTrainedModel, optimization: Optimization) -> None:
         """Put the model and its optimizer where the state has them, and complete what was not written after it."""
@@ -86,9 +96,10 @@ class Attempt:
         found, self.state = self.state, None
         checkpoint.put(found.weights, model, self.directory.state)
         optimization.restore(found.moments, found.info.schedule)
-        if _kept_epoch(self.directory) != found.info.best.epoch:
+        if found.is_best and _kept_epoch(self.directory) != found.epoch:
             _write_checkpoint(found, models.unwrapped(model).config, self.spec, self.directory)
-        found.info.record.write(self.directory.epoch(found.epoch))
+        if found.info.record:
+            found.info.record.write(self.directory.epoch(found.epoch))
 
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
@@ -121,11 +132,8 @@ class Attempt:
         key = f"validation/{metric}"
         if self.best is None or better(metric, record.metrics[key], than=self.best.record.metrics[key]):
             self.best = Best(record, logits)
-        reached = StateInfo(
-            record=record, best=self.best.record, train_seconds=self.train_seconds, schedule=optimization.schedule()
-        )
-        weights, best_logits = checkpoint.trained_weights(model), torch.from_numpy(self.best.logits)
-        reached_state = TrialState(reached, weights, optimization.moments(), best_logits)
+        self.last = record
+        reached = self._reached(model, optimization)
         self.settle()
         self._unreported = {
             "epoch": record.epoch,
@@ -134,7 +142,13 @@ class Attempt:
             "metrics": record.metrics,
         }
         config = models.unwrapped(model).config
-        self._background.start(_commit, reached_state, config, self.spec, self.directory)
+        self._background.start(_commit, reached, record, config, self.spec, self.directory)
+
+    def commit_midway(self, midway: Midway, model: PreTrainedModel, optimization: Optimization) -> None:
+        """Begin to commit the state in the middle of an epoch."""
+        reached = self._reached(model, optimization, midway)
+        self.settle()
+        self._background.start(state.save, reached, self.directory)
 
     def settle(self, *, wait: bool = True) -> None:
         """Report the epoch that was committed last; raises what went wrong with it. `wait` for one under way."""
@@ -157,18 +171,43 @@ class Attempt:
         if result.reason not in WORTH_ANOTHER_TRY:
             state.forget(self.directory)
 
-    def _is_usable(self, found: TrialState) -> bool:
-        """Whether the best epoch's weights are there: in the checkpoint, or in the state itself."""
-        best = found.info.best.epoch
-        return best == found.epoch or _kept_epoch(self.directory) == best
+    def _reached(self, model: PreTrainedModel, optimization: Optimization, midway: Midway | None = None) -> TrialState:
+        """A copy of where the trial stands: training may go on meanwhile."""
+        info = StateInfo(
+            record=self.last,
+            best=self.best and self.best.record,
+            train_seconds=self.train_seconds,
+            schedule=optimization.schedule(),
+            midway=midway,
+        )
+        best_logits = None if self.best is None else torch.from_numpy(self.best.logits)
+        return TrialState(info, checkpoint.trained_weights(model), optimization.moments(), best_logits)
 
 
-def _commit(reached: TrialState, config: PretrainedConfig, spec: TrialSpec, directory: TrialDirectory) -> None:
+def _commit(
+    reached: TrialState, record: EpochRecord, config: PretrainedConfig, spec: TrialSpec, directory: TrialDirectory
+) -> None:
     """Write a state and what follows from it, in the order in which each can be made again from what is there."""
     state.save(reached, directory)
-    if reached.info.best.epoch == reached.epoch:
+    if reached.is_best:
         _write_checkpoint(reached, config, spec, directory)
-    reached.info.record.write(directory.epoch(reached.epoch))
+    record.write(directory.epoch(record.epoch))
+
+
+def _is_usable(found: TrialState, kept: int | None) -> bool:
+    """Whether the best epoch's weights are there, or will be: the checkpoint holds those of the epoch `kept`.
+
+    Where that is the epoch to go on with, it has beaten all before it, and will again.
+    """
+    return found.info.best is None or _best(found, kept) is not None or kept == found.epoch + 1
+
+
+def _best(found: TrialState, kept: int | None) -> Best | None:
+    """The best epoch so far, if its weights are in the state itself or in the checkpoint."""
+    best, logits = found.info.best, found.best_logits
+    if best is None or logits is None or not (found.is_best or best.epoch == kept):
+        return None
+    return Best(best, logits.numpy())
 
 
 def _write_checkpoint(best: TrialState, config: PretrainedConfig, spec: TrialSpec, directory: TrialDirectory) -> None:
@@ -250,12 +289,13 @@ def _explain(error: Exception) -> tuple[Reason, str]:
     return "infra", f"{type(error).__name__}: {line}"
 
 
-def _forget(directory: TrialDirectory, beyond: int) -> None:
-    """Delete what lies beyond an epoch; without any (0) all that an earlier attempt left."""
-    for path in (directory.result, directory.predictions, *directory.epochs()[beyond:]):
+def _forget(directory: TrialDirectory, beyond: TrialState | None) -> None:
+    """Delete what lies beyond a state; without one all that an earlier attempt left."""
+    finished = 0 if beyond is None else beyond.epoch
+    for path in (directory.result, directory.predictions, *directory.epochs()[finished:]):
         path.unlink(missing_ok=True)
     for folder in (directory.root, directory.state):
         remove_scratch(folder)
-    if not beyond:
+    state.forget(directory, beyond)
+    if not finished:
         shutil.rmtree(directory.checkpoint, ignore_errors=True)
-        state.forget(directory)

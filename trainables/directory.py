@@ -12,8 +12,23 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 _EPOCH = re.compile(r"epoch-(\d+)\.json")
+_STATE = re.compile(r"epoch-(\d+)(?:-step-(\d+))?")
+
+
+class StateFolder(NamedTuple):
+    """A folder with the state of a trial: at the end of an epoch, or within it after a `step` of the trial."""
+
+    path: Path
+    epoch: int
+    step: int | None
+
+    @property
+    def finished(self) -> int:
+        """How many epochs were finished there."""
+        return self.epoch if self.step is None else self.epoch - 1
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,16 @@ class TrialDirectory:
     def state(self) -> Path:
         """Where the trial stands, to resume; gone when it has ended."""
         return self.root / "state"
+
+    def state_at(self, epoch: int, step: int | None = None) -> Path:
+        """Where the state at the end of an epoch lies, or within it after a `step` of the trial."""
+        return self.state / (f"epoch-{epoch:03d}" if step is None else f"epoch-{epoch:03d}-step-{step:06d}")
+
+    def states(self) -> list[StateFolder]:
+        """The states that exist, sound or not, newest first."""
+        names = ((path, _STATE.fullmatch(path.name)) for path in self.state.glob("epoch-*"))
+        found = [StateFolder(path, int(name[1]), int(name[2]) if name[2] else None) for path, name in names if name]
+        return sorted(found, key=lambda at: (at.epoch, at.step is None, at.step or 0), reverse=True)
 
     @property
     def model(self) -> Path:

@@ -27,7 +27,9 @@ def run_group(specs: Sequence[TrialSpec], reports: Sequence[Report]) -> Iterator
     attempts: list[Attempt] = []
     if len(specs) > 1:
         attempts = [Attempt(spec, report) for spec, report in zip(specs, reports, strict=True)]
-        _try_together(attempts)
+        # A group commits its state after epochs: whoever stands in the middle of one was run alone, and still is.
+        if not any(attempt.midway for attempt in attempts):
+            _try_together(attempts)
     for attempt in attempts:
         if attempt.result:
             yield attempt.result

@@ -19,6 +19,7 @@ from torch import nn
 from trainables import forward, freeze, models
 from trainables.arguments import Precision, TrainingArguments
 from trainables.errors import TrialFailure
+from trainables.midway import Midway
 from trainables.precision import autocast
 from trainables.records import StepSeries
 from trainables.room import Room
@@ -26,6 +27,7 @@ from trainables.seeds import derived_seed
 from trainables.tokens import TokenSplit
 
 OnStep = Callable[[int], None]
+OnSave = Callable[[StepSeries], None]
 
 
 def batch_order(seed: int, epoch: int, texts: int, batch_size: int) -> list[np.ndarray]:
@@ -33,11 +35,6 @@ def batch_order(seed: int, epoch: int, texts: int, batch_size: int) -> list[np.n
     generator = torch.Generator().manual_seed(derived_seed(seed, f"order/{epoch}"))
     order = torch.randperm(texts, generator=generator).numpy()
     return [order[start : start + batch_size] for start in range(0, texts, batch_size)]
-
-
-def optimizer_steps(arguments: TrainingArguments, texts: int) -> int:
-    """Optimizer steps of one epoch; a last, smaller step counts."""
-    return math.ceil(texts / (arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps))
 
 
 def pick_device() -> torch.device:
@@ -152,13 +149,29 @@ def warmup_steps(arguments: TrainingArguments, total_steps: int) -> int:
 
 
 class Steps:
-    """What is applied at each optimizer step of one epoch. Losses stay on the device: no step waits for them."""
+    """What is applied at each optimizer step of one epoch. Losses stay on the device: no step waits for them.
 
-    def __init__(self, epoch: int, steps: int, device: torch.device) -> None:
+    `before` has those steps of the epoch that were made already.
+    """
+
+    def __init__(self, epoch: int, steps: int, device: torch.device, before: StepSeries | None = None) -> None:
         self.first = (epoch - 1) * steps + 1
         self._losses = torch.zeros(steps, device=device)
         self._rates: list[dict[str, float]] = []
         self._stamps: list[int] = []
+        if before:
+            self._losses[: len(before.loss)] = torch.tensor(before.loss)
+            self._rates += _rates(before)
+            self._stamps += before.timestamp
+
+    def __len__(self) -> int:
+        """How many steps were made."""
+        return len(self._rates)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether that was the epoch's last step."""
+        return len(self) == len(self._losses)
 
     def add(self, loss: torch.Tensor, rates: dict[str, float]) -> int:
         """Take the mean loss of the next step and the rate of each block, top first; returns the step's number."""
@@ -168,8 +181,8 @@ class Steps:
         return self.first + len(self._rates) - 1
 
     def series(self) -> StepSeries:
-        """All steps. Raises TrialFailure("nan") naming the step and rate of the first loss that is not finite."""
-        rates, losses = self._rates, self._losses.tolist()
+        """The steps so far. Raises TrialFailure("nan") naming step and rate of the first loss that is not finite."""
+        rates, losses = self._rates, self._losses[: len(self)].tolist()
         top = [next(iter(applied.values())) for applied in rates]
         for index, value in enumerate(losses):
             if not math.isfinite(value):
@@ -181,9 +194,15 @@ class Steps:
             step=list(range(self.first, self.first + len(rates))),
             learning_rate=top,
             loss=losses,
-            timestamp=self._stamps,
+            timestamp=list(self._stamps),
             block_learning_rates=by_block,
         )
+
+
+def _rates(series: StepSeries) -> list[dict[str, float]]:
+    """The rate of each block at each step, top first, as `Steps.add` takes them."""
+    by_block = series.block_learning_rates or {"all": series.learning_rate}
+    return [dict(zip(by_block, rates, strict=True)) for rates in zip(*by_block.values(), strict=True)]
 
 
 def micro_batches(arguments: TrainingArguments, texts: int, seed: int, epoch: int) -> list[list[np.ndarray]]:
@@ -203,15 +222,27 @@ def train_epoch(
     precision: Precision,
     on_step: OnStep,
     room: Room | None = None,
+    on_save: OnSave = lambda _: None,
+    midway: Midway | None = None,
 ) -> StepSeries:
-    """One pass over the training texts. Raises TrialFailure("nan") where a loss is not finite."""
-    room = room or Room(next(model.parameters()).device)
+    """One pass over the training texts, or the rest of it from `midway` on; returns the steps of the whole pass.
+
+    `on_save` gets the steps so far after every `save_steps` of the trial, but for the epoch's last. Raises
+    TrialFailure("nan") where a loss is not finite.
+    """
+    device, every = next(model.parameters()).device, optimization.arguments.save_steps
+    room = room or Room(device)
     steps = micro_batches(optimization.arguments, len(split), seed, epoch)
-    applied = Steps(epoch, len(steps), next(model.parameters()).device)
+    applied = Steps(epoch, len(steps), device, midway.steps if midway else None)
     begin_epoch(model, seed, epoch)
-    for batches in steps:
+    if midway:
+        midway.restore_random(device)
+    for batches in steps[len(applied) :]:
         loss = room.run(partial(_accumulate, model, split, batches, precision, room), optimization.drop_gradients)
-        on_step(applied.add(loss, optimization.step()))
+        step = applied.add(loss, optimization.step())
+        on_step(step)
+        if every and step % every == 0 and not applied.is_complete:
+            on_save(applied.series())
     return applied.series()
 
 

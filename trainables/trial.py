@@ -20,12 +20,12 @@ from trainables.arguments import TrialSpec
 from trainables.attempt import Attempt, Progress, Report, now
 from trainables.errors import TrialFailure
 from trainables.metrics import score
+from trainables.midway import Midway
 from trainables.records import EpochRecord, Result, Split, StepSeries
 from trainables.room import Room
 from trainables.tokens import TokenSplit, tokenize
 from trainables.training import (
     Optimization,
-    optimizer_steps,
     pick_device,
     predict_logits,
     train_epoch,
@@ -71,7 +71,7 @@ class Setting:
         model = models.load_model(spec.model, spec.labels, spec.seed)
         model = freeze.apply(model, spec.freeze, spec.training, spec.seed).to(device)
         dropout.replace(model)
-        steps = spec.training.num_train_epochs * optimizer_steps(spec.training, len(splits["train"]))
+        steps = spec.training.num_train_epochs * spec.training.optimizer_steps(len(splits["train"]))
         return cls(device, model, splits, steps, measured, Room(device))
 
     def attach(self, spec: TrialSpec, split: Split, alive: Callable[[], None]) -> float:
@@ -90,25 +90,37 @@ def _train_and_evaluate(attempt: Attempt) -> None:
     # What frozen layers give for the training texts is part of training, where no trial before has computed it.
     attempt.train_seconds += setting.attach(spec, "train", alive)
     setting.attach(spec, "validation", alive)
-    model, split = setting.model, setting.splits["train"]
+    model = setting.model
     optimization = Optimization(trained_blocks(model, spec.training), spec.training, setting.total_steps)
-    first = attempt.epoch + 1
+    first, midway = attempt.epoch + 1, attempt.midway
     attempt.resume(model, optimization)
     for epoch in range(first, spec.training.num_train_epochs + 1):
-        progress = Progress([attempt], epoch, setting.total_steps)
-        began = time.perf_counter()
-        steps = train_epoch(
-            model,
-            split,
-            optimization,
-            seed=spec.seed,
-            epoch=epoch,
-            precision=spec.precision,
-            on_step=progress,
-            room=setting.room,
-        )
-        end_epoch(attempt, setting, optimization, epoch, steps, time.perf_counter() - began)
+        _epoch(attempt, setting, optimization, epoch, midway if epoch == first else None)
     evaluate(attempt, setting)
+
+
+def _epoch(attempt: Attempt, setting: Setting, optimization: Optimization, epoch: int, midway: Midway | None) -> None:
+    """Train for an epoch, or for what is left of it, and score validation."""
+    spec, model = attempt.spec, setting.model
+    began = time.perf_counter() - (midway.train_seconds if midway else 0.0)
+
+    def save(steps: StepSeries) -> None:
+        seconds = time.perf_counter() - began
+        attempt.commit_midway(Midway.of(steps, seconds, setting.device), model, optimization)
+
+    steps = train_epoch(
+        model,
+        setting.splits["train"],
+        optimization,
+        seed=spec.seed,
+        epoch=epoch,
+        precision=spec.precision,
+        on_step=Progress([attempt], epoch, setting.total_steps),
+        room=setting.room,
+        on_save=save,
+        midway=midway,
+    )
+    end_epoch(attempt, setting, optimization, epoch, steps, time.perf_counter() - began)
 
 
 def end_epoch(

@@ -82,7 +82,7 @@ def estimate(prepared: Prepared, slots: int) -> Footprint:
         for trial in planned
         if trial.trial_id not in results or not trials.is_final(results[trial.trial_id])
     }
-    sizes = _Sizes(len(prepared.data.labels))
+    sizes = _Sizes(len(prepared.data.labels), prepared.data.rows["train"])
     found = {trial_id: sizes.of(trial.model, trial.freeze, trial.training) for trial_id, trial in waiting.items()}
     together = groups(planned, prepared.config.search, prepared.earlier)
     running = [sum(found[trial_id].states for trial_id in group if trial_id in found) for group in together]
@@ -131,10 +131,10 @@ def trained(counted: Parameters, policy: str, training: TrainingArguments, hidde
 
 
 class _Sizes:
-    """The bytes of trials; each model's headers are read once."""
+    """The bytes of trials that train on some texts; each model's headers are read once."""
 
-    def __init__(self, num_labels: int) -> None:
-        self._num_labels = num_labels
+    def __init__(self, num_labels: int, train_texts: int) -> None:
+        self._num_labels, self._train_texts = num_labels, train_texts
         self._models: dict[ModelSpec, tuple[Parameters, int]] = {}
 
     def of(self, model: ModelSpec, policy: str, training: TrainingArguments) -> _Trial:
@@ -145,9 +145,17 @@ class _Sizes:
         weights = _BYTES * trained(counted, policy, training, model.hidden_size)
         return _Trial(
             checkpoint=weights + tokenizer,
-            states=min(_STATES, training.num_train_epochs) * _STATE_COPIES * weights,
+            states=min(_STATES, self._written(policy, training)) * _STATE_COPIES * weights,
             whole=_BYTES * counted.total + tokenizer,
         )
+
+    def _written(self, policy: str, training: TrainingArguments) -> int:
+        """How many states a trial writes at least: one after each epoch, and where it trains alone some within."""
+        epochs, every = training.num_train_epochs, training.save_steps
+        if every is None or policy == "head":
+            return epochs
+        steps = training.optimizer_steps(self._train_texts)
+        return epochs + epochs * steps // every - epochs * steps // math.lcm(steps, every)
 
 
 def _undrawn(prepared: Prepared, expected: int) -> int:

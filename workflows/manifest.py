@@ -10,7 +10,7 @@ import importlib.metadata
 import platform
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from trainables.arguments import Precision
@@ -22,6 +22,8 @@ from workflows.data.dataset import LabelledData
 from workflows.plan import PlannedTrial
 
 SCHEMA = 2
+# What a sweep may change of its training arguments when it is continued: no result depends on it.
+_FREE = ("save_steps",)
 _LIBRARIES = (
     "fleetune",
     "torch",
@@ -57,7 +59,7 @@ def load(sweep: SweepDirectory) -> dict[str, Any] | None:
 def refuse_other_meaning(manifest: dict[str, Any], config: SweepConfig, data: LabelledData) -> None:
     """Raise BadInput with a diff where continuing would change what existing trials mean."""
     changes = [
-        *_diff("training", manifest["config"]["training"], config.training.model_dump(mode="json")),
+        *_diff("training", manifest["config"]["training"], config.training.model_dump(mode="json"), free=_FREE),
         *_diff("labels", dict(enumerate(manifest["labels"])), dict(enumerate(data.labels))),
     ]
     if manifest["data"]["fingerprint"] != data.fingerprint:
@@ -122,7 +124,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _LIBRARIES}
 
 
-def _diff(section: str, before: dict[Any, Any], after: dict[Any, Any]) -> Iterable[str]:
+def _diff(section: str, before: dict[Any, Any], after: dict[Any, Any], free: Container[str] = ()) -> Iterable[str]:
     for key in dict.fromkeys([*before, *after]):
-        if before.get(key) != after.get(key):
+        if key not in free and before.get(key) != after.get(key):
             yield f"  {section}.{key}: {before.get(key)!r} → {after.get(key)!r}"

@@ -169,11 +169,7 @@ def _model_meaning(model: ModelSpec) -> dict[str, Any]:
 
 
 def _training_meaning(point: Point) -> dict[str, Any]:
-    """What decides the result: LoRA's arguments count under LoRA only, `bf16` is in the resolved precision."""
-    arguments = point.training.model_dump(exclude={"bf16"})
-    if point.freeze != "lora":
-        arguments = {key: value for key, value in arguments.items() if not key.startswith("lora_")}
-    return {"freeze": point.freeze, "training": arguments}
+    return {"freeze": point.freeze, "training": point.training.meaning(point.freeze)}
 
 
 def _trial_id(meaning: dict[str, Any], seed: int) -> str:

@@ -89,12 +89,12 @@ def _check_baseline(directory: TrialDirectory, result: Result) -> None:
 
 
 def _clear_under_way(directory: TrialDirectory) -> Iterator[str]:
-    """A trial goes on only where every epoch before its newest state is there; the newest one is written again."""
-    states = [int(path.name.removeprefix("epoch-")) for path in directory.state.glob("epoch-[0-9]*")]
+    """A trial goes on only where all epochs that its newest state follows are there; the last is written again."""
+    finished = max((state.finished for state in directory.states()), default=0)
     for path in directory.epochs()[-1:]:
         yield from _clear_sealed(path, "it is written again")
     try:
-        soundness.epochs(directory, max(states, default=1) - 1)
+        soundness.epochs(directory, max(finished - 1, 0))
     except CorruptFile as error:
         shutil.rmtree(directory.state)
         yield f"{error}; its trial begins anew"

@@ -19,6 +19,7 @@ from workflows.yaml_file import Document, Location
 SWEEP_WIDE = {
     "metric_for_best_model": "trials are ranked by one metric",
     "bf16": "precision is the same for all trials of a sweep",
+    "save_steps": "no result depends on it",
 }
 # Names that people bring from older versions and other tools, and what stands in their place here.
 RENAMED = {

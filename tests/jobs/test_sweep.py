@@ -347,7 +347,9 @@ def test_a_trial_that_hangs_is_ended_and_tried_again_by_the_same_command(workpla
 def test_an_interrupted_sweep_is_finished_by_the_same_command(workplace: Workplace, number: signal.Signals) -> None:
     name = f"cut-{number.name.lower()}"
     command = ("sweep", "sweep.yaml", "--set", f"name={name}", "--set", "training.num_train_epochs=30")
-    driver = workplace.start(*command, "--set", "resources.max_concurrent_trials=1")
+    # How often state is saved may be another one each time.
+    saved = ("--set", "training.save_steps=3") if number == signal.SIGKILL else ()
+    driver = workplace.start(*command, *saved, "--set", "resources.max_concurrent_trials=1")
     results = workplace.folder / "runs" / name / "trials"
     deadline = time.monotonic() + 200
     while len(list(results.glob("*/result.json"))) < 1 and time.monotonic() < deadline and driver.poll() is None:

@@ -258,15 +258,15 @@ print(run_trial(spec).status, flush=True)
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("policy", ["full", "head"])
+@pytest.mark.parametrize(("policy", "save_steps"), [("full", None), ("head", None), ("full", 3)])
 def test_kills_at_random_moments_lose_no_committed_epoch_and_change_no_bit(
-    bert: Path, tmp_path: Path, policy: str
+    bert: Path, tmp_path: Path, policy: str, save_steps: int | None
 ) -> None:
     arguments = {"freeze": policy, "num_train_epochs": 40}
     spec = trial_spec(bert, tmp_path / "a", **arguments)
     run_trial(spec)
     expected = bits(spec)
-    disturbed = trial_spec(bert, tmp_path / "b", **arguments)
+    disturbed = trial_spec(bert, tmp_path / "b", save_steps=save_steps, **arguments)
     (tmp_path / "spec.json").write_text(json.dumps(disturbed.model_dump(mode="json")))
     chance, kills, committed = np.random.default_rng(5), 0, 0
     while not directory(disturbed).result.exists():

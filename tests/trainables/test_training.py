@@ -18,7 +18,6 @@ from trainables.tokens import TokenSplit
 from trainables.training import (
     Optimization,
     batch_order,
-    optimizer_steps,
     predict_logits,
     train_epoch,
     trained_blocks,
@@ -56,9 +55,7 @@ def build(
 def train(folder: Path, policy: str = "full", epochs: int = 1, **arguments: object):
     model, training = build(folder, policy, **arguments)
     data = split()
-    optimization = Optimization(
-        trained_blocks(model, training), training, epochs * optimizer_steps(training, len(data))
-    )
+    optimization = Optimization(trained_blocks(model, training), training, epochs * training.optimizer_steps(len(data)))
     series = [
         train_epoch(model, data, optimization, seed=1, epoch=epoch, precision="fp32", on_step=lambda _: None)
         for epoch in range(1, epochs + 1)

@@ -39,7 +39,7 @@ def test_the_bytes_of_a_trial_are_those_that_it_writes(tmp_path: Path) -> None:
     spec = trial_spec(tiny_model("bert", tmp_path / "bert", hidden=64), tmp_path, num_train_epochs=3)
     directory, states = TrialDirectory(Path(spec.directory)), []
     run_trial(spec, lambda _: states.append(footprint._bytes_in(directory.state)))
-    estimated = footprint._Sizes(len(spec.labels)).of(spec.model, spec.freeze, spec.training)
+    estimated = footprint._Sizes(len(spec.labels), 64).of(spec.model, spec.freeze, spec.training)
     # Between two writes there are two states; there is room for the third.
     assert max(states) == pytest.approx(estimated.states * 2 / 3, rel=0.05)
     assert footprint._bytes_in(directory.checkpoint) == pytest.approx(estimated.checkpoint, rel=0.1)
@@ -74,6 +74,18 @@ def test_states_count_for_the_trials_that_run_at_once_and_checkpoints_for_all(wo
     assert footprint.estimate(three, 1).states == footprint.estimate(one, 8).states
     assert footprint.estimate(three, 2).states == 2 * footprint.estimate(one, 1).states
     assert footprint.estimate(three, 2).checkpoints == 3 * footprint.estimate(one, 1).checkpoints
+
+
+@pytest.mark.parametrize(("epochs", "save_steps", "states"), [(1, None, 1), (1, 1, 3), (1, 5, 2), (2, 8, 2), (2, 9, 3)])
+def test_states_within_an_epoch_count_where_there_are_any(
+    workplace: Path, tmp_path: Path, epochs: int, save_steps: int | None, states: int
+) -> None:
+    def estimated(**training: Any) -> int:
+        sweep = prepared(workplace, tmp_path, [{}], training={"per_device_train_batch_size": 16, **training})
+        assert sweep.config.training.optimizer_steps(sweep.data.rows["train"]) == 8
+        return footprint.estimate(sweep, 1).states
+
+    assert estimated(num_train_epochs=epochs, save_steps=save_steps) == states * estimated(num_train_epochs=1)
 
 
 def test_heads_that_train_together_have_their_states_at_once(workplace: Path, tmp_path: Path) -> None:

@@ -98,6 +98,12 @@ def test_every_training_argument_changes_the_id(tmp_path: Path, change: dict[str
     )
 
 
+def test_how_often_state_is_saved_decides_no_result(tmp_path: Path) -> None:
+    often, never = (config(tmp_path, [{"model": "m"}], training={"save_steps": steps}) for steps in (1, None))
+    assert [trial.trial_id for trial in trials(often)] == [trial.trial_id for trial in trials(never)]
+    assert trials(often)[0].training.save_steps == 1
+
+
 def test_lora_arguments_count_under_lora_only(tmp_path: Path) -> None:
     found = trials(config(tmp_path, [{"model": "m", "freeze": ["head", "lora"], "lora_r": [4, 8]}]))
     assert [trial.freeze for trial in found] == ["head", "lora", "lora"]

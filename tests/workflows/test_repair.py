@@ -44,11 +44,11 @@ def gone(before: dict[str, bytes], sweep: SweepDirectory) -> set[str]:
     return before.keys() - after.keys()
 
 
-def under_way(sweep: SweepDirectory, *states: int) -> None:
-    """The first trial has no result yet, and these states."""
+def under_way(sweep: SweepDirectory, *states: tuple[int, int | None]) -> None:
+    """The first trial has no result yet, and these states: at the end of an epoch, or within it after a step."""
     sweep.trial(FIRST).result.unlink()
-    for epoch in states:
-        with new_directory(sweep.trial(FIRST).state / f"epoch-{epoch:03d}") as scratch:
+    for epoch, step in states:
+        with new_directory(sweep.trial(FIRST).state_at(epoch, step)) as scratch:
             (scratch / "state.json").write_text("{}")
 
 
@@ -107,10 +107,11 @@ def test_what_is_derived_or_measured_is_made_again(sweep: SweepDirectory) -> Non
     assert gone(before, sweep) == {"leaderboard.json", "inference/majority.json", f"trials/{FIRST}/trial.json"}
 
 
+@pytest.mark.parametrize("states", [[(1, None), (2, None)], [(2, None), (3, 7)], [(3, 7), (3, 8)]])
 def test_a_trial_under_way_goes_on_without_its_newest_record_but_not_without_an_earlier_one(
-    sweep: SweepDirectory,
+    sweep: SweepDirectory, states: list[tuple[int, int | None]]
 ) -> None:
-    under_way(sweep, 1, 2)
+    under_way(sweep, *states)
     cut(sweep.trial(FIRST).epoch(2))
     repair.clear(sweep)
     assert sweep.trial(FIRST).state.is_dir()
@@ -120,6 +121,15 @@ def test_a_trial_under_way_goes_on_without_its_newest_record_but_not_without_an_
     assert repair.clear(sweep)
     assert not sweep.trial(FIRST).state.exists()
     assert all(FIRST in path for path in gone(under_way_before, sweep))
+
+
+def test_a_trial_in_its_first_epoch_has_no_record_to_lack(sweep: SweepDirectory) -> None:
+    under_way(sweep, (1, 2))
+    for path in sweep.trial(FIRST).epochs():
+        path.unlink()
+    before = everything(sweep)
+    assert repair.clear(sweep) == []
+    assert everything(sweep) == before
 
 
 def test_what_a_search_has_drawn_is_nowhere_else_and_is_not_cleared(sweep: SweepDirectory) -> None:

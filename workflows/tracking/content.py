@@ -120,9 +120,7 @@ def table_tags(paths: Sequence[str]) -> dict[str, str]:
 
 def trial_params(spec: TrialSpec, axes: dict[str, Any]) -> dict[str, str]:
     """What decides a trial, as text: model, policy, seed, training arguments and every scalar axis."""
-    training = spec.training.model_dump(exclude={"bf16"})
-    if spec.freeze != "lora":
-        training = {key: value for key, value in training.items() if not key.startswith("lora_")}
+    training = spec.training.meaning(spec.freeze)
     named = {
         "model": spec.model.name,
         "freeze": spec.freeze,

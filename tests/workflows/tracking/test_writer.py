@@ -144,6 +144,16 @@ def test_params_are_what_varies_and_the_main_arguments(sweep: SweepDirectory) ->
     assert not any(key.startswith("lora_") for key in params)
 
 
+def test_how_often_state_is_saved_is_no_param_because_it_may_change(sweep: SweepDirectory) -> None:
+    recorded.finish(sweep)
+    stored = read_json(sweep.trial(SECOND).spec)
+    stored["spec"]["training"]["save_steps"] = 500
+    write_json(sweep.trial(SECOND).spec, stored)
+    mirrored = mirror(sweep)
+    deliver(mirrored)
+    assert "save_steps" not in runs(mirrored)[SECOND].data.params
+
+
 def test_artifacts_lie_in_the_storage_folder(sweep: SweepDirectory, tmp_path: Path) -> None:
     recorded.finish(sweep)
     mirrored = mirror(sweep)

@@ -188,10 +188,10 @@ def test_one_whose_epochs_cannot_be_written_fails_and_the_others_end_as_without_
 ) -> None:
     original = attempt._commit
 
-    def full(reached: Any, config: Any, spec: TrialSpec, folder: TrialDirectory) -> None:
+    def full(reached: Any, record: Any, config: Any, spec: TrialSpec, folder: TrialDirectory) -> None:
         if spec.trial_id == "rate-0.003":
             raise OSError(28, "No space left on device")
-        original(reached, config, spec, folder)
+        original(reached, record, config, spec, folder)
 
     monkeypatch.setattr(attempt, "_commit", full)
     ends = {result.trial_id: result for result in run_group(heads(bert, tmp_path / "a"), [lambda _: None] * 3)}

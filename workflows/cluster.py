@@ -17,6 +17,7 @@ from workflows.interrupts import handlers_kept
 
 Result = TypeVar("Result")
 _OBJECT_STORE_BYTES = 100 * 2**20
+_RETRIES = 2
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ def connect() -> Iterator[Cluster]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray would run a task that its memory monitor kills again for ever.
+    os.environ.setdefault("RAY_task_oom_retries", str(_RETRIES))
     import ray
 
     address = os.environ.get("RAY_ADDRESS")
@@ -136,13 +139,14 @@ def run_on_worker(function: Callable[..., Result], request: Request, *arguments:
     """Call a function on a worker with a trial's resources, on the hardware that trials see; its errors come here."""
     import ray
 
-    task = ray.remote(num_cpus=request.cpus, num_gpus=request.gpus, max_retries=2)(function)
+    task = ray.remote(num_cpus=request.cpus, num_gpus=request.gpus, max_retries=_RETRIES)(function)
     try:
         found: Result = ray.get(task.remote(*arguments))
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     except ray.exceptions.RayError as error:
-        raise InfrastructureError(f"a worker was lost while it ran {function.__name__}: {error}") from error
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InfrastructureError(f"a worker was lost while it ran {function.__name__}: {first}") from error
     return found
 
 

@@ -17,9 +17,10 @@ import pytest
 
 from tests.recorded import begin
 from trainables.directory import SweepDirectory
+from trainables.errors import InfrastructureError
 from trainables.records import Result
 from workflows import dispatch as module
-from workflows.cluster import Cluster, Request, connect
+from workflows.cluster import Cluster, Request, connect, run_on_worker
 from workflows.dispatch import dispatch
 from workflows.quiet import logged_to
 from workflows.search import Listed
@@ -92,6 +93,20 @@ def worker(end: Callable[[], None]) -> Callable[[dict[str, Any]], None]:
     return train
 
 
+def taker() -> Callable[[], None]:
+    """What takes all the memory there is until it is killed."""
+    most = 1.5 * _SPARE
+
+    def take() -> None:
+        taken: list[bytes] = []
+        while sum(map(len, taken)) < most:
+            taken.append(b"x" * 2**27)
+            time.sleep(0.02)
+        time.sleep(60)
+
+    return take
+
+
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Callable[[], None]) -> SweepDirectory:
     sweep = begin(tmp_path / "sweep", trials=NAMES)
     monkeypatch.setattr(module, "train_group", worker(end))
@@ -114,20 +129,19 @@ def begun(sweep: SweepDirectory) -> list[list[str]]:
 def test_a_trial_that_takes_all_memory_fails_alone_and_the_others_end_done(
     starved: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def take_everything() -> None:
-        taken = []
-        while sum(map(len, taken)) < 1.5 * _SPARE:
-            taken.append(b"x" * 2**27)
-            time.sleep(0.02)
-        time.sleep(60)
-
-    sweep = run(tmp_path, monkeypatch, take_everything)
+    sweep = run(tmp_path, monkeypatch, taker())
     assert ends(sweep) == dict.fromkeys(NAMES, ("DONE", None)) | {"bad": ("FAILED", "host-oom")}
     bad = [beside for name, *beside in begun(sweep) if name == "bad"]
     assert len(bad) == 3
     assert bad[1:] == [[], []]
     assert "memory" in (Result.read(sweep.trial("bad").result).message or "")
     assert "memory" in sweep.driver_log.read_text()
+
+
+def test_a_call_that_takes_all_memory_is_not_repeated_for_ever(starved: Cluster) -> None:
+    with pytest.raises(InfrastructureError, match=r"a worker was lost while it ran take: .*memory") as raised:
+        run_on_worker(taker(), Request(1, 0))
+    assert "\n" not in str(raised.value)
 
 
 @pytest.fixture

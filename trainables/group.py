@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from trainables.arguments import TrialSpec
 from trainables.attempt import Attempt, Progress, Report, logged
 from trainables.heads import Heads
+from trainables.precision import without_denormals
 from trainables.records import Result
 from trainables.trial import Setting, end_epoch, evaluate, run_trial
 
@@ -52,6 +53,7 @@ def _try_together(attempts: Sequence[Attempt]) -> None:
             )
 
 
+@without_denormals()
 def _train_and_evaluate(attempts: Sequence[Attempt]) -> None:
     spec = attempts[0].spec
     with logged(*attempts):

@@ -60,3 +60,19 @@ def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
 
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         yield
+
+
+@contextlib.contextmanager
+def without_denormals() -> Iterator[None]:
+    """Inside the block, and for this thread, the CPU takes numbers too small for full precision as zero.
+
+    AdamW's moments of what is seldom updated fade away into such numbers, which it handles thirty times as slowly.
+    """
+    import torch
+
+    before = bool(torch.full((1,), torch.finfo(torch.float32).tiny) / 2 == 0)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)

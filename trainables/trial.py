@@ -21,6 +21,7 @@ from trainables.attempt import Attempt, Progress, Report, now
 from trainables.errors import TrialFailure
 from trainables.metrics import score
 from trainables.midway import Midway
+from trainables.precision import without_denormals
 from trainables.records import EpochRecord, Result, Split, StepSeries
 from trainables.room import Room
 from trainables.tokens import TokenSplit, tokenize
@@ -61,8 +62,6 @@ class Setting:
     @classmethod
     def of(cls, spec: TrialSpec) -> Setting:
         """Tokenize, load and freeze as a trial says, and begin to measure memory."""
-        # Moments of what is seldom updated decay into numbers that a processor handles thirty times as slowly.
-        torch.set_flush_denormal(True)
         torch.set_num_threads(spec.num_threads)
         device = pick_device()
         measured = memory.start_measuring(device)
@@ -82,6 +81,7 @@ class Setting:
         return time.perf_counter() - began
 
 
+@without_denormals()
 def _train_and_evaluate(attempt: Attempt) -> None:
     spec = attempt.spec
     setting = Setting.of(spec)

@@ -25,6 +25,8 @@ _TOKENS_ON_CPU = 2048
 # The tokens of a row are filled up to a multiple of this on a CPU: oneDNN builds and caches its kernels by shape, and
 # rows that were each of another length took a third longer (MiniLM, 430 tokens).
 _ROW_MULTIPLE = 64
+# Of this, where a row has fewer tokens, as a text alone has: there filling up costs more than it saves.
+_SHORT_ROW, _SHORT_ROW_MULTIPLE = 256, 16
 # What a pass costs beside its tokens, counted in tokens: kernels launched, graphs built (measured on a CPU).
 _TOKENS_PER_PASS = 80
 
@@ -166,7 +168,10 @@ def _row(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> dict[str, 
 
 def _unused(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> int:
     """Tokens behind the last text of a row that belong to none, so that rows are of few different lengths."""
-    return int(-split.lengths[indices].sum() % _ROW_MULTIPLE) if _device(model).type == "cpu" else 0
+    if _device(model).type != "cpu":
+        return 0
+    tokens = int(split.lengths[indices].sum())
+    return -tokens % (_SHORT_ROW_MULTIPLE if tokens < _SHORT_ROW else _ROW_MULTIPLE)
 
 
 def _gather(texts: Texts, pooling: models.Pooling) -> Callable[[nn.Module, Any, Any], Any]:

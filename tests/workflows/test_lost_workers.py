@@ -36,8 +36,8 @@ _SPARE = 4 * _GIB
 def starved(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A Ray that kills workers as soon as this machine holds four gigabytes more than now."""
     memory = psutil.virtual_memory()
-    if memory.available < 2 * _SPARE:
-        pytest.skip("needs 8 GB of free memory")
+    if memory.available < 3 * _SPARE:
+        pytest.skip("needs 12 GB of free memory")
     limit = (memory.total - memory.available + _SPARE) / memory.total
     monkeypatch.setenv("RAY_memory_usage_threshold", f"{limit:.4f}")
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "50")
@@ -94,8 +94,8 @@ def worker(end: Callable[[], None]) -> Callable[[dict[str, Any]], None]:
 
 
 def taker() -> Callable[[], None]:
-    """What takes all the memory there is until it is killed."""
-    most = 1.5 * _SPARE
+    """What takes all the memory there is until it is killed, and more than that where others give some back."""
+    most = 2.5 * _SPARE
 
     def take() -> None:
         taken: list[bytes] = []

@@ -1,9 +1,9 @@
 """Dropout on a CPU with masks that cost a fraction of PyTorch's: four 16-bit draws out of each 64-bit random number.
 
-PyTorch draws a double per element, which took up to a third of a training step. Here an
-element is kept where its 16 bits reach a threshold, so a probability is met to within 1 / 65,536. The numbers come from
-NumPy's SFC64, seeded anew for each mask by one draw of PyTorch's generator: PyTorch's random state alone decides, as it
-does without this. On a GPU nothing changes.
+PyTorch draws a double per element, which took up to a third of a training step. Here an element is kept where its 16
+bits reach a threshold, so a probability is met to within 1 / 65,536. The numbers come from NumPy's SFC64, seeded anew
+for each mask by one draw of PyTorch's generator: PyTorch's random state alone decides, as it does without this. On a
+GPU nothing changes.
 """
 
 from __future__ import annotations

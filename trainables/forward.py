@@ -132,7 +132,7 @@ def _row_logits(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> tor
     # The head reads one vector of each text, so that is all that it is given.
     hook = models.encoder(model).register_forward_hook(_gather(texts, models.pooling(model)))
     with _removed(hook):
-        found: torch.Tensor = model(**_row(model, split, indices), texts=texts).logits
+        found: torch.Tensor = model(**_row(model, split, indices, texts.unused), texts=texts).logits
     return found
 
 
@@ -147,9 +147,9 @@ def _first_tokens(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> t
     return first.to(_device(model))
 
 
-def _row(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> dict[str, torch.Tensor]:
-    """Inputs of a row, each of shape (1, tokens): ids, types where there are any, positions. Unused ones stand last."""
-    spans, unused = _spans(split, indices), _unused(model, split, indices)
+def _row(model: nn.Module, split: TokenSplit, indices: np.ndarray, unused: int) -> dict[str, torch.Tensor]:
+    """Inputs of a row, each of shape (1, tokens): ids, types where there are any, positions. `unused` stand last."""
+    spans = _spans(split, indices)
     first = models.first_position(model)
     arrays = {
         "input_ids": np.concatenate([split.input_ids[span] for span in spans]),

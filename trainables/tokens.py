@@ -62,9 +62,9 @@ class TokenSplit:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
+    @functools.cached_property
     def lengths(self) -> np.ndarray:
-        """Tokens of each text, int64, shape (texts,)."""
+        """Tokens of each text, int64, shape (texts,). Every pass asks for some of them, so they are found once."""
         return np.diff(self.offsets)
 
     def batch(self, indices: np.ndarray) -> dict[str, torch.Tensor]:

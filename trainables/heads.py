@@ -36,7 +36,7 @@ class Heads:
             {name: nn.Parameter(stacked.detach()[index]) for name, stacked in self._stacked.items()}
             for index in range(len(trainings))
         ]
-        names = {parameter: name for name, parameter in own.items()}
+        names: dict[torch.Tensor, str] = {parameter: name for name, parameter in own.items()}
         self.optimizations: list[Optimization] = []
         for head, training in zip(self._heads, trainings, strict=True):
             blocks = trained_blocks(model, training)

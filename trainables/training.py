@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainables import forward, freeze, models
+from trainables import forward, freeze, models, trained_rows
 from trainables.arguments import Precision, TrainingArguments
 from trainables.errors import TrialFailure
 from trainables.midway import Midway
@@ -25,6 +25,10 @@ from trainables.records import StepSeries
 from trainables.room import Room
 from trainables.seeds import derived_seed
 from trainables.tokens import TokenSplit
+from trainables.trained_rows import TrainedRows
+
+# What of a schedule is ours: see `Optimization.write_rows`.
+_DECAYS = "table_decays"
 
 OnStep = Callable[[int], None]
 OnSave = Callable[[StepSeries], None]
@@ -51,9 +55,13 @@ class Optimization:
     """
 
     def __init__(
-        self, blocks: Mapping[str, Sequence[nn.Parameter]], arguments: TrainingArguments, total_steps: int
+        self,
+        blocks: Mapping[str, Sequence[torch.Tensor]],
+        arguments: TrainingArguments,
+        total_steps: int,
+        tables: Sequence[TrainedRows] = (),
     ) -> None:
-        """`blocks` are what `trained_blocks` gives."""
+        """`blocks` are what `trained_blocks` gives, `tables` the model's tables whose rows are among them."""
         from transformers import get_scheduler
 
         self.arguments = arguments
@@ -67,12 +75,20 @@ class Optimization:
         )
         warmup = warmup_steps(arguments, total_steps)
         self.scheduler = get_scheduler(arguments.lr_scheduler_type, self.optimizer, warmup, total_steps)
+        self._tables = [(table, _group_of(table.rows, self.optimizer)) for table in tables]
+
+    @classmethod
+    def of(cls, model: nn.Module, arguments: TrainingArguments, total_steps: int) -> Optimization:
+        """All that trains in a model."""
+        return cls(trained_blocks(model, arguments), arguments, total_steps, trained_rows.of(model))
 
     def step(self) -> dict[str, float]:
         """Clip, update, advance the schedule; returns the learning rate that was applied to each block, top first."""
         nn.utils.clip_grad_norm_(self.trainable, self.arguments.max_grad_norm)
         applied = {group["block"]: float(group["lr"]) for group in self.optimizer.param_groups}
         self.optimizer.step()
+        for table, group in self._tables:
+            table.decay *= 1 - group["lr"] * group["weight_decay"]
         self.scheduler.step()
         self.drop_gradients()
         return applied
@@ -80,6 +96,19 @@ class Optimization:
     def drop_gradients(self) -> None:
         """Forget what backward passes have added up since the last step."""
         self.optimizer.zero_grad(set_to_none=True)
+
+    def write_back(self) -> None:
+        """Bring the model's weights up to date where they do not train in place."""
+        for table, _ in self._tables:
+            table.write_back()
+
+    def write_rows(self) -> None:
+        """The same for a state in the middle of an epoch: `schedule` has the decay that is still to come.
+
+        Decaying once an epoch, wherever states are taken, keeps the bits of a trial from depending on `save_steps`.
+        """
+        for table, _ in self._tables:
+            table.write_rows()
 
     def moments(self) -> dict[str, torch.Tensor]:
         """A copy of what AdamW keeps for each parameter, on the CPU, as `<number>/<name>`."""
@@ -91,10 +120,16 @@ class Optimization:
 
     def schedule(self) -> dict[str, Any]:
         """Where the schedule stands: plain numbers and lists."""
-        return dict(self.scheduler.state_dict())
+        return {**self.scheduler.state_dict(), _DECAYS: [table.decay for table, _ in self._tables]}
 
     def restore(self, moments: Mapping[str, torch.Tensor], schedule: Mapping[str, Any]) -> None:
-        """Go on from where `moments` and `schedule` were taken. Raises KeyError where they are of other parameters."""
+        """Go on from where `moments` and `schedule` were taken, with the weights that the model has by now.
+
+        Raises KeyError where they are of other parameters.
+        """
+        place = dict(schedule)
+        for (table, _), decay in zip(self._tables, place.pop(_DECAYS), strict=True):
+            table.read(decay)
         names = {key.partition("/")[2] for key in moments}
         for number, parameter in enumerate(self.trainable):
             kept = {name: moments[f"{number}/{name}"] for name in names}
@@ -105,29 +140,35 @@ class Optimization:
                 .copy_(value)
                 for name, value in kept.items()
             }
-        self.scheduler.load_state_dict(dict(schedule))
+        self.scheduler.load_state_dict(place)
         for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_last_lr(), strict=True):
             group["lr"] = rate
 
 
-def trained_blocks(model: nn.Module, arguments: TrainingArguments) -> dict[str, list[nn.Parameter]]:
-    """The trainable parameters of each block that learns at a rate of its own, from the head down.
+def _group_of(parameter: torch.Tensor, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    return next(group for group in optimizer.param_groups if any(one is parameter for one in group["params"]))
 
-    Without layer-wise decay all are of one block, called `all`.
+
+def trained_blocks(model: nn.Module, arguments: TrainingArguments) -> dict[str, list[torch.Tensor]]:
+    """What an optimizer trains of each block that learns at a rate of its own, from the head down.
+
+    That is its trainable parameters; for a table of which some rows train, these. Without layer-wise decay all are of
+    one block, called `all`.
     """
+    rows: dict[torch.Tensor, torch.Tensor] = {table.weight: table.rows for table in trained_rows.of(model)}
     if arguments.layerwise_lr_decay == 1:
         blocks = {"all": list(model.parameters())}
     else:
         found = models.parts(model).blocks()
         blocks = {name: [p for module in found[name] for p in module.parameters()] for name in reversed(found)}
     return {
-        block: [parameter for parameter in dict.fromkeys(parameters) if parameter.requires_grad]
+        block: [rows.get(parameter, parameter) for parameter in dict.fromkeys(parameters) if parameter.requires_grad]
         for block, parameters in blocks.items()
     }
 
 
 def parameter_groups(
-    blocks: Mapping[str, Sequence[nn.Parameter]], arguments: TrainingArguments
+    blocks: Mapping[str, Sequence[torch.Tensor]], arguments: TrainingArguments
 ) -> list[dict[str, Any]]:
     """AdamW's groups: per block, from the head down, those that decay (matrices) and those that do not."""
     groups = []
@@ -242,7 +283,9 @@ def train_epoch(
         step = applied.add(loss, optimization.step())
         on_step(step)
         if every and step % every == 0 and not applied.is_complete:
+            optimization.write_rows()
             on_save(applied.series())
+    optimization.write_back()
     return applied.series()
 
 

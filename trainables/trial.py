@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainables import checkpoint, dropout, freeze, memory, models, predictions, prefix
+from trainables import checkpoint, dropout, freeze, memory, models, predictions, prefix, trained_rows
 from trainables.arguments import TrialSpec
 from trainables.attempt import Attempt, Progress, Report, now
 from trainables.errors import TrialFailure
@@ -30,7 +30,6 @@ from trainables.training import (
     pick_device,
     predict_logits,
     train_epoch,
-    trained_blocks,
 )
 
 
@@ -70,6 +69,7 @@ class Setting:
         model = models.load_model(spec.model, spec.labels, spec.seed)
         model = freeze.apply(model, spec.freeze, spec.training, spec.seed).to(device)
         dropout.replace(model)
+        trained_rows.replace(model, splits["train"])
         steps = spec.training.num_train_epochs * spec.training.optimizer_steps(len(splits["train"]))
         return cls(device, model, splits, steps, measured, Room(device))
 
@@ -91,7 +91,7 @@ def _train_and_evaluate(attempt: Attempt) -> None:
     attempt.train_seconds += setting.attach(spec, "train", alive)
     setting.attach(spec, "validation", alive)
     model = setting.model
-    optimization = Optimization(trained_blocks(model, spec.training), spec.training, setting.total_steps)
+    optimization = Optimization.of(model, spec.training, setting.total_steps)
     first, midway = attempt.epoch + 1, attempt.midway
     attempt.resume(model, optimization)
     for epoch in range(first, spec.training.num_train_epochs + 1):

@@ -19,7 +19,7 @@ from workflows.config import ModelChoice, Point, SweepConfig
 from workflows.space import Block, Draw, Range, Values
 
 # Raise by one when the same arguments come to mean other results; finished trials are then run again.
-TRAINING_SEMANTICS = 3
+TRAINING_SEMANTICS = 4
 _ID_LENGTH = 12
 _DEFAULT_FREEZE = "full"
 # Draws that give nothing new, one after the other, before what is left of a space is looked through in order.

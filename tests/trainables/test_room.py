@@ -23,7 +23,7 @@ from tests.trainables.test_group import run as run_together
 from tests.trainables.test_state import Ended, end_after
 from tests.trainables.test_training import build, split
 from trainables import checkpoint, forward
-from trainables.arguments import TrialSpec
+from trainables.arguments import TrainingArguments, TrialSpec
 from trainables.directory import TrialDirectory
 from trainables.errors import TrialFailure
 from trainables.records import EpochRecord, Result
@@ -60,7 +60,9 @@ def small_device(
     def limited(model: torch.nn.Module, tokens: Any, indices: np.ndarray, *more: Any, **named: Any) -> Any:
         if len(indices) > fitting and when():
             if in_backward and torch.is_grad_enabled():
-                stacked = more[0].values() if name == "logits_of_heads" else model.parameters()
+                stacked = (
+                    more[0].values() if name == "logits_of_heads" else trained_blocks(model, TrainingArguments())["all"]
+                )
                 _once_gradients_are_there(stacked, lambda: out_of_memory(len(indices)))
             else:
                 out_of_memory(len(indices))
@@ -162,7 +164,7 @@ def test_one_text_that_does_not_fit_fails_the_trial_and_nothing_is_left_for_the_
 def test_a_step_that_runs_again_draws_the_dropout_that_it_began_with(dropping: Path) -> None:
     def losses(known: int | None) -> list[float]:
         model, training = build(dropping)
-        optimization = Optimization(trained_blocks(model, training), training, 6)
+        optimization = Optimization.of(model, training, 6)
         room = Room(CPU)
         room.restrict(known)
         step: dict[str, Any] = {"seed": 1, "epoch": 1, "precision": "fp32", "on_step": lambda _: None, "room": room}
@@ -245,7 +247,7 @@ def test_what_did_not_fit_is_let_go_before_the_work_begins_again(bert: Path, mon
 
     monkeypatch.setattr(forward, "logits", watched)
     model, training = build(bert)
-    optimization = Optimization(trained_blocks(model, training), training, 6)
+    optimization = Optimization.of(model, training, 6)
     train_epoch(model, split(), optimization, seed=1, epoch=1, precision="fp32", on_step=lambda _: None)
     predict_logits(model, split(), 16, "fp32")
     assert len(held) == 1 + 3

@@ -20,7 +20,6 @@ from trainables.training import (
     batch_order,
     predict_logits,
     train_epoch,
-    trained_blocks,
     warmup_steps,
 )
 
@@ -55,7 +54,7 @@ def build(
 def train(folder: Path, policy: str = "full", epochs: int = 1, **arguments: object):
     model, training = build(folder, policy, **arguments)
     data = split()
-    optimization = Optimization(trained_blocks(model, training), training, epochs * training.optimizer_steps(len(data)))
+    optimization = Optimization.of(model, training, epochs * training.optimizer_steps(len(data)))
     series = [
         train_epoch(model, data, optimization, seed=1, epoch=epoch, precision="fp32", on_step=lambda _: None)
         for epoch in range(1, epochs + 1)
@@ -105,7 +104,7 @@ def test_accumulated_micro_batches_give_the_gradient_of_the_whole_batch(bert: Pa
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         data = split()
-        optimization = Optimization(trained_blocks(model, training), training, 9)
+        optimization = Optimization.of(model, training, 9)
         train_epoch(model, data, optimization, seed=1, epoch=1, precision="fp32", on_step=lambda _: None)
         finals.append(predict_logits(model, data, 8, "fp32"))
     assert np.abs(finals[0] - finals[1]).max() < 1e-4
@@ -121,7 +120,7 @@ def test_the_loss_of_a_step_is_the_mean_over_the_texts_of_its_batches(bert: Path
     series = train_epoch(
         model,
         data,
-        Optimization(trained_blocks(model, training), training, 9),
+        Optimization.of(model, training, 9),
         seed=1,
         epoch=1,
         precision="fp32",
@@ -167,7 +166,7 @@ def test_layerwise_decay_gives_each_block_its_share_of_the_rate_above(bert: Path
         for module in modules
         for parameter in module.parameters()
     }
-    optimization = Optimization(trained_blocks(model, training), training, 9)
+    optimization = Optimization.of(model, training, 9)
     held = [(p, group["lr"]) for group in optimization.optimizer.param_groups for p in group["params"]]
     assert {id(p) for p, _ in held} == {id(p) for p in model.parameters() if p.requires_grad}
     for parameter, rate in held:
@@ -199,11 +198,7 @@ def test_equal_seeds_give_bit_equal_training_whatever_was_drawn_before(bert: Pat
 @pytest.mark.parametrize("policy", ["head", "top-1", "embeddings", "full", "lora"])
 def test_the_optimizer_holds_the_trainable_parameters_and_no_others(bert: Path, policy: str) -> None:
     model, training = build(bert, policy)
-    held = {
-        id(p)
-        for group in Optimization(trained_blocks(model, training), training, 5).optimizer.param_groups
-        for p in group["params"]
-    }
+    held = {id(p) for group in Optimization.of(model, training, 5).optimizer.param_groups for p in group["params"]}
     assert held == {id(p) for p in model.parameters() if p.requires_grad}
 
 
@@ -211,7 +206,7 @@ def test_weight_decay_spares_biases_and_norms(bert: Path) -> None:
     model, training = build(bert, weight_decay=0.1)
     decayed = {
         id(p)
-        for group in Optimization(trained_blocks(model, training), training, 5).optimizer.param_groups
+        for group in Optimization.of(model, training, 5).optimizer.param_groups
         if group["weight_decay"]
         for p in group["params"]
     }
@@ -238,7 +233,7 @@ def test_a_loss_that_is_not_finite_fails_the_trial_with_step_and_rate(bert: Path
     model, training = build(bert, learning_rate=1e-3)
     with torch.no_grad():
         next(p for name, p in model.named_parameters() if "classifier" in name).fill_(float("nan"))
-    optimization = Optimization(trained_blocks(model, training), training, 6)
+    optimization = Optimization.of(model, training, 6)
     with pytest.raises(TrialFailure, match=r"nan at step 1 \(learning rate 0\)") as failure:
         train_epoch(model, split(), optimization, seed=1, epoch=1, precision="fp32", on_step=lambda _: None)
     assert failure.value.reason == "nan"

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainables import attention, forward
+from trainables import attention, forward, trained_rows
 from trainables.arguments import Frozen, Precision, TrainingArguments
 from trainables.errors import BadInput, nearest
 from trainables.precision import autocast
 from trainables.tokens import TokenSplit
-from trainables.training import Optimization, pick_device, train_epoch, trained_blocks
+from trainables.training import Optimization, pick_device, train_epoch
 from workflows.bench.hardware import peak_flops, processor, wait
 from workflows.bench.work import layer_flops
 
@@ -140,7 +140,9 @@ def _speeds(
 
 def _epoch_seconds(model: nn.Module, split: TokenSplit, batch_size: int, way: Way, device: torch.device) -> float:
     arguments = TrainingArguments(per_device_train_batch_size=batch_size, num_train_epochs=1)
-    optimization = Optimization(trained_blocks(model, arguments), arguments, len(split) // batch_size)
+    if way.logits is None:
+        trained_rows.replace(model, split)
+    optimization = Optimization.of(model, arguments, len(split) // batch_size)
     wait(device)
     began = time.perf_counter()
     if way.logits is None:

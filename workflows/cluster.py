@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +17,19 @@ from workflows.config import ResourcesConfig
 from workflows.interrupts import handlers_kept
 
 Result = TypeVar("Result")
+# What a process imports before it can train, or run, a model: six seconds of a core. transformers would import its
+# parts one by one, when they are first used.
+_MODELS = (
+    "trainables.group",
+    "transformers.modeling_utils",
+    "transformers.generation.utils",
+    "transformers.tokenization_utils_tokenizers",
+)
+_BASELINES = ("sklearn.feature_extraction.text", "sklearn.linear_model")
 _OBJECT_STORE_BYTES = 100 * 2**20
 _RETRIES = 2
+# The name of the actor that `warm_up` starts, in the job's own namespace.
+_WARM = "fleetune-warm"
 
 
 @dataclass(frozen=True)
@@ -93,7 +105,7 @@ def connect() -> Iterator[Cluster]:
     os.environ.setdefault("RAY_task_oom_retries", str(_RETRIES))
     import ray
 
-    address = os.environ.get("RAY_ADDRESS")
+    address = _address()
     try:
         # Ray takes SIGTERM for itself; how a sweep is interrupted is ours.
         with handlers_kept():
@@ -115,6 +127,11 @@ def connect() -> Iterator[Cluster]:
         ray.shutdown()
 
 
+def _address() -> str | None:
+    """Where the cluster is that the user has named."""
+    return os.environ.get("RAY_ADDRESS")
+
+
 def _nodes(listed: list[dict]) -> Iterator[Node]:
     for node in listed:
         if node["Alive"]:
@@ -122,24 +139,72 @@ def _nodes(listed: list[dict]) -> Iterator[Node]:
             yield Node(node["NodeManagerAddress"], found.get("CPU", 0.0), found.get("GPU", 0.0), node["NodeID"])
 
 
-def choose_precision(wanted: bool | None, request: Request) -> Precision:
-    """Resolve `training.bf16` for the whole sweep: as asked, else where a probe on a worker shows a gain.
+def import_torch() -> None:
+    """Import what `choose_precision` needs, in a thread beside `connect`, which is mostly waiting.
 
+    (Not ray.tune as well: two threads that import parts of one package may meet half of a module.)
+    """
+    with contextlib.suppress(ImportError):
+        import torch  # noqa: F401
+
+
+def choose_precision(wanted: bool | None, found: Cluster, request: Request) -> Precision:
+    """Resolve `training.bf16` for the whole sweep: as asked, else where a probe of the hardware shows a gain.
+
+    The hardware is that of a worker. Where that is this machine's CPU it is probed here, which saves a process.
     Raises BadInput where bf16 was asked for and the device has none.
     """
     if wanted is False:
         return "fp32"
-    hardware = run_on_worker(probe, request)
+    is_here = found.is_own and not found.gpus
+    hardware = _here(probe, request.cpus) if is_here else _on_worker(probe, request, (), calls=1)
     if wanted and not hardware.bf16_supported:
         raise BadInput(f"training.bf16: true, but {hardware.device} has no bf16; set it to false or null")
     return "bf16" if wanted or hardware.bf16_gain >= WORTHWHILE else "fp32"
 
 
+def _here(function: Callable[[], Result], threads: int) -> Result:
+    """Call a function in this process with as many of torch's threads as a worker has."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return function()
+    finally:
+        torch.set_num_threads(before)
+
+
 def run_on_worker(function: Callable[..., Result], request: Request, *arguments: Any) -> Result:
-    """Call a function on a worker with a trial's resources, on the hardware that trials see; its errors come here."""
+    """Call a function on a worker with a trial's resources, on the hardware that trials see; its errors come here.
+
+    A process that has answered one call takes the next one too, with all that it has imported. One that `warm_up` has
+    started takes the first; should it die, another one makes up for it.
+    """
     import ray
 
-    task = ray.remote(num_cpus=request.cpus, num_gpus=request.gpus, max_retries=_RETRIES)(function)
+    try:
+        warm = ray.get_actor(_WARM)
+    except ValueError:
+        # There is none, or it has died.
+        return _on_worker(function, request, arguments, calls=0)
+    try:
+        found: Result = ray.get(warm.call.remote(function, arguments))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    except ray.exceptions.RayError:
+        ray.kill(warm)
+        return _on_worker(function, request, arguments, calls=0)
+    return found
+
+
+def _on_worker(function: Callable[..., Result], request: Request, arguments: Sequence[Any], calls: int) -> Result:
+    """As `run_on_worker`, in a process that ends after so many calls; after 0 it stays, with what it has of a GPU."""
+    import ray
+
+    resources = {"num_cpus": request.cpus, "num_gpus": request.gpus}
+    # Left to itself, Ray lets a process with a GPU answer one call only.
+    task = ray.remote(**resources, max_calls=calls, max_retries=_RETRIES)(function)
     try:
         found: Result = ray.get(task.remote(*arguments))
     except ray.exceptions.RayTaskError as error:
@@ -148,6 +213,34 @@ def run_on_worker(function: Callable[..., Result], request: Request, *arguments:
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise InfrastructureError(f"a worker was lost while it ran {function.__name__}: {first}") from error
     return found
+
+
+def warm_up(request: Request) -> None:
+    """Have a process started that imports what `run_on_worker` is going to need. Returns at once.
+
+    For when trials leave a CPU idle. It takes no resources, so that it never keeps a trial waiting. That is right on
+    the CPUs of a Ray that `connect` has started; for a GPU, or among other people's jobs, nothing is started.
+    """
+    import ray
+
+    if not request.gpus and not _address():
+        names = (*_MODELS, *_BASELINES)
+        # Detached: it would go with the last handle. It goes with this Ray.
+        options = {"name": _WARM, "get_if_exists": True, "lifetime": "detached"}
+        ray.remote(num_cpus=0)(_Warm).options(**options).remote(names)
+
+
+class _Warm:
+    """A process that has imported some modules and takes any call."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        for name in names:
+            # One that is not there is left for whoever needs it, who can say why.
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+
+    def call(self, function: Callable[..., Result], arguments: Sequence[Any]) -> Result:
+        return function(*arguments)
 
 
 def on_every_node(

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +23,7 @@ from trainables.directory import TrialDirectory
 from trainables.errors import InfrastructureError
 from trainables.records import EpochRecord
 from trainables.trainable import SCORE, train_group
+from workflows import cluster
 from workflows.cluster import Request
 from workflows.endings import Loss, record_stopped
 from workflows.handed import Group, Handed, OnReport, Source
@@ -96,7 +97,7 @@ def _fit(
             tune.with_resources(train_group, resources),
             param_space={"gpus": request.gpus, "trial_timeout": trial_timeout},
             tune_config=tune.TuneConfig(
-                search_alg=_searcher(handed),
+                search_alg=_searcher(handed, lambda: cluster.warm_up(request)),
                 scheduler=_scheduler(halving, handed.seen) if halving else None,
                 num_samples=-1,
                 max_concurrent_trials=slots,
@@ -158,22 +159,29 @@ def _storage_error(error: BaseException) -> OSError | None:
     return found
 
 
-def _searcher(handed: Handed) -> Any:
-    """Tune's way to ask for the next group. Tune pickles its searcher, so what it asks is left out of its state."""
+def _searcher(handed: Handed, on_idle: Callable[[], None]) -> Any:
+    """Tune's way to ask for the next group. Tune pickles its searcher, so what it asks is left out of its state.
+
+    `on_idle` is called once, when a slot has nothing left to run while others run.
+    """
     from ray.tune.search import Searcher
 
     class Groups(Searcher):
-        def __init__(self, handed: Handed | None) -> None:
+        def __init__(self, handed: Handed | None, on_idle: Callable[[], None] | None) -> None:
             super().__init__()
             self.handed = handed
+            self.on_idle = on_idle
 
         def __getstate__(self) -> dict[str, Any]:
-            return self.__dict__ | {"handed": None}
+            return self.__dict__ | {"handed": None, "on_idle": None}
 
         def suggest(self, trial_id: str) -> Any:  # noqa: ARG002 - Tune's name for it
             group = self.handed.next() if self.handed else None
             if group:
                 return {"trials": [str(trial.root) for trial in group]}
+            if self.on_idle and self.handed and self.handed.open:
+                self.on_idle()
+                self.on_idle = None
             return None if self.handed and self.handed.may_have_more() else Searcher.FINISHED
 
         def on_trial_complete(self, trial_id: str, **_: Any) -> None:
@@ -185,7 +193,7 @@ def _searcher(handed: Handed) -> Any:
         def restore(self, checkpoint_path: str) -> None:
             """The sweep directory is what is kept."""
 
-    return Groups(handed)
+    return Groups(handed, on_idle)
 
 
 def _scheduler(halving: Halving, seen: Sequence[TrialDirectory]) -> Any:

@@ -23,7 +23,7 @@ from trainables.errors import InfrastructureError, Interrupted
 from trainables.files import remove_scratch
 from workflows import cluster, inference, leaderboard, lease, manifest, preflight, publish, trials
 from workflows.baselines import run_baseline
-from workflows.cluster import Request
+from workflows.cluster import Cluster, Request
 from workflows.export import export_trial
 from workflows.groups import groups
 from workflows.interrupts import interruptible
@@ -116,12 +116,13 @@ def _run(prepared: Prepared, holding: Lease, console: Console) -> Outcome:
     remove_scratch(sweep.root)
     with ThreadPoolExecutor(1) as background, contextlib.ExitStack() as stack:
         baselines = background.submit(_run_baselines, prepared)
+        background.submit(cluster.import_torch)
         with phase(console, "starting Ray"):
             found = stack.enter_context(cluster.connect())
             stack.enter_context(logged_to(sweep.driver_log))
             request = found.request(config.resources)
             preflight.check(prepared, found, request)
-            precision = _precision(prepared, request)
+            precision = _precision(prepared, found, request)
             baselines.result()
         slots = found.slots(request, config.resources.max_concurrent_trials)
         planned = prepared.plan(precision)
@@ -162,12 +163,12 @@ def _run_baselines(prepared: Prepared) -> None:
         run_baseline(name, prepared.data.directory, prepared.data.labels, metric, directory)
 
 
-def _precision(prepared: Prepared, request: Request) -> Precision:
+def _precision(prepared: Prepared, found: Cluster, request: Request) -> Precision:
     """Resolved once per sweep; a continued sweep keeps what it began with."""
     if prepared.earlier:
         kept: Precision = prepared.earlier["precision"]
         return kept
-    return cluster.choose_precision(prepared.config.training.bf16, request)
+    return cluster.choose_precision(prepared.config.training.bf16, found, request)
 
 
 def _rank(prepared: Prepared, planned: Sequence[PlannedTrial]) -> Leaderboard:

@@ -197,3 +197,19 @@ def scheduler(metric: Any, tried: Any, seen: Any) -> Callable[[str, float], str]
         return str(found.on_trial_result(None, trial, {"epoch": 2, SCORE: score}))
 
     return decide
+
+
+def test_a_slot_that_has_nothing_left_to_run_is_told_of_once_and_only_while_others_run(tmp_path: Path) -> None:
+    handed, _ = taken(tmp_path)
+    idle: list[str] = []
+    groups = module._searcher(handed, lambda: idle.append("idle"))
+    assert [groups.suggest("1")["trials"], groups.suggest("2")["trials"]] == [
+        [str(tmp_path / "sweep" / "trials" / name)] for name in "cd"
+    ]
+    assert idle == []
+    assert (groups.suggest("3"), groups.suggest("4"), idle) == (None, None, ["idle"])
+
+
+def test_where_nothing_runs_any_more_no_slot_is_idle(tmp_path: Path) -> None:
+    groups = module._searcher(Handed(Listed([]), lambda _: None), lambda: pytest.fail("idle"))
+    assert groups.suggest("1") == groups.FINISHED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,8 @@ def test_layers_lengths_and_ranks_make_other_graphs_and_seeds_and_rates_do_not(t
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure for a moment only."""
-    monkeypatch.setattr(inference, "_SECONDS", 0.2)
+    monkeypatch.setattr(inference, "_LATENCY_SECONDS", 0.2)
+    monkeypatch.setattr(inference, "_THROUGHPUT_SECONDS", 0.2)
 
 
 @pytest.mark.usefixtures("hasty")
@@ -108,3 +110,18 @@ def test_sentence_pairs_are_measured_as_pairs(sweep: SweepDirectory, tmp_path: P
     (graph, *_) = graphs(sweep, TRIALS[:1], [])
     assert measure(graph, tmp_path, threads=1).texts == 24
     assert inference._texts(tmp_path)[1] == ["and one more"] * 24
+
+
+@pytest.mark.parametrize(
+    ("seconds", "most", "least", "calls"),
+    [
+        (0.01, 128, 20, 128),  # a small model: every text once
+        (0.5, 128, 20, 20),  # a large one, for which there is no time
+        (0.1, 128, 20, 40),
+        (5.0, 20, 4, 4),  # batches of a large one: every text all the same
+        (0.25, 20, 4, 16),
+    ],
+)
+def test_what_is_slow_is_called_less_often_but_often_enough(seconds: float, most: int, least: int, calls: int) -> None:
+    endless = itertools.repeat((seconds, 1))
+    assert len(list(inference._until(endless, most=most, least=least, seconds=4.0))) == calls

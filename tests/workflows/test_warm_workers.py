@@ -1,0 +1,122 @@
+"""Processes of a real Ray that are warm when they are needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trainables.errors import InfrastructureError
+from trainables.precision import WORTHWHILE, Hardware
+from workflows import cluster as module
+from workflows.cluster import Cluster, Request, choose_precision, connect, run_on_worker, warm_up
+
+pytestmark = pytest.mark.slow
+ONE = Request(cpus=1, gpus=0)
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with connect() as cluster:
+        yield cluster
+
+
+def process() -> int:
+    return os.getpid()
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_once(mark: Path) -> int:
+    if not mark.exists():
+        mark.touch()
+        die()
+    return os.getpid()
+
+
+def fail() -> None:
+    raise ValueError("bad input")
+
+
+class Trial:
+    def process(self) -> int:
+        return os.getpid()
+
+
+def modules() -> set[str]:
+    return set(sys.modules)
+
+
+def test_one_process_takes_call_after_call_and_another_one_what_comes_after_its_death(cluster: Cluster) -> None:
+    first = run_on_worker(process, ONE)
+    assert first != os.getpid()
+    assert run_on_worker(process, ONE) == first
+    with pytest.raises(InfrastructureError, match="a worker was lost while it ran die"):
+        run_on_worker(die, ONE)
+    assert run_on_worker(process, ONE) not in (first, os.getpid())
+
+
+def test_precision_is_probed_on_the_cpu_of_a_worker_with_as_many_threads(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    seen: list[tuple[int, int]] = []
+
+    def probe() -> Hardware:
+        seen.append((os.getpid(), torch.get_num_threads()))
+        return Hardware("cpu", bf16_supported=True, bf16_gain=WORTHWHILE)
+
+    monkeypatch.setattr(module, "probe", probe)
+    before = torch.get_num_threads()
+    assert choose_precision(None, cluster, Request(cpus=before + 1, gpus=0)) == "bf16"
+    assert seen == [(os.getpid(), before + 1)]
+    assert torch.get_num_threads() == before
+
+
+def test_elsewhere_precision_is_probed_on_a_worker(cluster: Cluster) -> None:
+    elsewhere = dataclasses.replace(cluster, is_own=False)
+    assert choose_precision(None, elsewhere, ONE) == choose_precision(None, cluster, ONE)
+
+
+def test_the_process_that_was_warmed_up_beside_trials_takes_the_calls_that_come_after_them(cluster: Cluster) -> None:
+    import ray
+
+    trials = [ray.remote(num_cpus=1)(Trial).remote() for _ in range(int(cluster.nodes[0].cpus))]
+    busy = ray.get([trial.process.remote() for trial in trials])
+    warm_up(ONE)
+    (warm,) = {run_on_worker(process, ONE), run_on_worker(process, ONE)}
+    assert warm not in busy
+    for trial in trials:
+        ray.kill(trial)
+    assert {"trainables.trial", "transformers.modeling_utils", "sklearn.linear_model"} <= run_on_worker(modules, ONE)
+    with pytest.raises(ValueError, match="bad input"):
+        run_on_worker(fail, ONE)
+    assert run_on_worker(process, ONE) == warm
+
+
+def test_where_the_warm_process_dies_a_cold_one_makes_up_for_it(cluster: Cluster, tmp_path: Path) -> None:
+    warm_up(ONE)
+    warm = run_on_worker(process, ONE)
+    assert run_on_worker(die_once, ONE, tmp_path / "died") != warm
+    assert run_on_worker(process, ONE) not in (warm, os.getpid())
+
+
+@pytest.mark.parametrize("elsewhere", ["with a GPU", "on a cluster"])
+def test_none_is_warmed_up_where_it_would_have_to_take_resources(
+    elsewhere: str, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    if elsewhere == "on a cluster":
+        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    warm_up(Request(cpus=1, gpus=float(elsewhere == "with a GPU")))
+    assert ray.util.list_named_actors() == []

@@ -198,6 +198,7 @@ def test_a_frozen_worker_is_ended_by_the_driver_and_its_trial_is_tried_again(
     assert ends(sweep) == dict.fromkeys(NAMES, ("DONE", None))
     assert [name for name, *_ in begun(sweep)].count("bad") == 2
     assert not psutil.pid_exists(int(frozen.read_text()))
+    assert list(sweep.attempts.iterdir()) == []
 
 
 def test_what_a_worker_raises_is_one_line_in_the_result_and_a_traceback_in_the_drivers_log_alone(

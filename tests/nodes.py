@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from tests.mounts import with_mounts
 
 ROOT = Path(__file__).parents[1]
@@ -80,11 +82,19 @@ class Nodes:
             timeout=500,
         )
 
+    def processes(self, *nodes: subprocess.Popen[bytes]) -> list[psutil.Process]:
+        """All processes of some nodes; those that Ray has begun first."""
+        found = []
+        for node in nodes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += [*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)]
+        return found
+
     def kill(self) -> None:
         """End all nodes at once, as a power cut does."""
-        for node in self.running:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(node.pid, signal.SIGKILL)
+        for process in self.processes(*self.running):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def stop(self) -> None:
         for node in reversed(self.running):

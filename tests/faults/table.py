@@ -211,7 +211,7 @@ def node_lost(sweep: Disturbed) -> None:
     lost = nodes.join("127.0.0.3")
     sweep.start()
     sweep.some_way()
-    for process in psutil.Process(lost.pid).children(recursive=True):
+    for process in nodes.processes(lost):
         if process.name() == "raylet":
             process.kill()
     sweep.ends_well()

@@ -37,7 +37,8 @@ test-cluster: $(INSTALLED) ## Tests that submit jobs to a real Ray head
 test-browser: $(INSTALLED) ## Tests that look at pages in a real headless Chromium
 	@$(PYTEST) -q -m browser
 
-faults: $(INSTALLED) ## Kill, starve and cut off sweeps, ten times each; hours (FAULT_ROUNDS=1: half an hour)
+# FAULT_KILLS: how often the driver is killed in a row (3); FAULT_DAMAGES: how many files are damaged, one by one (1000).
+faults: $(INSTALLED) ## Kill, starve and cut off sweeps, ten times each; hours (FAULT_ROUNDS=1 FAULT_DAMAGES=40: less)
 	@FAULT_TABLE=tests/faults/RESULTS.md $(PYTEST) -q -m faults
 
 bench: $(INSTALLED) ## Time Fleetune against the plain loop and HF Trainer + Ray Tune (BENCH="--rows 500 --rounds 1")

@@ -22,8 +22,8 @@ from trainables import checkpoint, models, state
 from trainables.arguments import TrialSpec, better
 from trainables.background import Background
 from trainables.directory import TrialDirectory
-from trainables.errors import WORTH_ANOTHER_TRY, BadInput, FleetuneError, Reason, TrialFailure
-from trainables.files import remove_scratch
+from trainables.errors import WORTH_ANOTHER_TRY, BadInput, FleetuneError, Reason, Superseded, TrialFailure
+from trainables.files import make_folder, remove_scratch
 from trainables.midway import Midway
 from trainables.records import EpochRecord, Result
 from trainables.redaction import redact
@@ -65,6 +65,7 @@ class Attempt:
 
     def begin(self, at_most: int | None = None) -> None:
         """Find the newest state, or with `at_most` the newest at the end of such an epoch; forget what lies beyond."""
+        _check_own(self.directory)
         kept = _kept_epoch(self.directory)
         with logged(self):
             self.state = state.latest(self.directory, lambda found: _is_usable(found, kept), at_most)
@@ -103,12 +104,16 @@ class Attempt:
 
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
-        """Inside the block warnings and errors go to the trial's log, and an exception ends the trial as FAILED."""
+        """Inside the block warnings and errors go to the trial's log, and an exception ends the trial as FAILED.
+
+        Where the trial is another attempt's by now, whatever went wrong here is none of its: raises Superseded.
+        """
         with logged(self):
             try:
                 yield
             except Exception as error:  # noqa: BLE001 - recorded with its reason; the sweep goes on
                 self.give_up()
+                _check_own(self.directory)
                 reason, message = _explain(error)
                 logging.getLogger(__name__).error("FAILED(%s): %s\n%s", reason, message, traceback.format_exc())
                 self.end(
@@ -148,7 +153,7 @@ class Attempt:
         """Begin to commit the state in the middle of an epoch."""
         reached = self._reached(model, optimization, midway)
         self.settle()
-        self._background.start(state.save, reached, self.directory)
+        self._background.start(_save, reached, self.directory)
 
     def settle(self, *, wait: bool = True) -> None:
         """Report the epoch that was committed last; raises what went wrong with it. `wait` for one under way."""
@@ -166,6 +171,7 @@ class Attempt:
 
     def end(self, result: Result) -> None:
         """Write how the trial has ended. Its state stays where another try may do better."""
+        _check_own(self.directory)
         result.write(self.directory.result)
         self.result = result
         if result.reason not in WORTH_ANOTHER_TRY:
@@ -188,10 +194,24 @@ def _commit(
     reached: TrialState, record: EpochRecord, config: PretrainedConfig, spec: TrialSpec, directory: TrialDirectory
 ) -> None:
     """Write a state and what follows from it, in the order in which each can be made again from what is there."""
-    state.save(reached, directory)
+    _save(reached, directory)
     if reached.is_best:
         _write_checkpoint(reached, config, spec, directory)
     record.write(directory.epoch(record.epoch))
+
+
+def _save(reached: TrialState, directory: TrialDirectory) -> None:
+    _check_own(directory)
+    state.save(reached, directory)
+
+
+def _check_own(directory: TrialDirectory) -> None:
+    """Raise Superseded where the trial is not this attempt's any more.
+
+    What comes too late after that all the same finds no folder: see `workflows.attempts`.
+    """
+    if directory.is_superseded:
+        raise Superseded(f"trial {directory.root.name} was handed out again, or has ended: it is not this attempt's")
 
 
 def _is_usable(found: TrialState, kept: int | None) -> bool:
@@ -251,7 +271,7 @@ def logged(*attempts: Attempt) -> Iterator[None]:
     """
     root, handlers = logging.getLogger(), []
     for attempt in attempts:
-        attempt.directory.root.mkdir(parents=True, exist_ok=True)
+        make_folder(attempt.directory.root)
         handlers.append(logging.FileHandler(attempt.directory.log, delay=True, encoding="utf-8"))
         handlers[-1].setFormatter(_Redacted("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root.addHandler(handlers[-1])

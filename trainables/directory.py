@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 _EPOCH = re.compile(r"epoch-(\d+)\.json")
 _STATE = re.compile(r"epoch-(\d+)(?:-step-(\d+))?")
+ATTEMPTS = ".attempts"
 
 
 class StateFolder(NamedTuple):
@@ -36,6 +37,11 @@ class TrialDirectory:
     """The files of one trial, or of one baseline (which has no epochs, state or checkpoint)."""
 
     root: Path
+
+    @property
+    def is_superseded(self) -> bool:
+        """Whether this was an attempt's way to its trial, which was handed out again since, or has ended."""
+        return self.root.parent.parent.name == ATTEMPTS and not self.root.is_symlink()
 
     @property
     def spec(self) -> Path:
@@ -143,6 +149,11 @@ class SweepDirectory:
     @property
     def trials(self) -> Path:
         return self.root / "trials"
+
+    @property
+    def attempts(self) -> Path:
+        """The ways by which running attempts reach their trials: <a name of its own>/<trial id>, each a link."""
+        return self.root / ATTEMPTS
 
     @property
     def baselines(self) -> Path:

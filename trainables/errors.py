@@ -4,6 +4,7 @@ FleetuneError                 1  a defect in Fleetune (never raised itself)
 ├── BadInput                  2  config, data, model or argument that cannot work; nothing was started
 ├── InfrastructureError       4  storage, cluster, tracking, another live driver; what was done is kept
 ├── CorruptFile               4  a file of the sweep directory that is not what was written
+├── Superseded                –  ends an attempt at a trial that is another's by now; the sweep goes on
 ├── Interrupted             130  Ctrl-C or SIGTERM; what was done is kept
 └── TrialFailure              –  ends one trial as FAILED(reason); the sweep goes on (exit 3 at its end)
 """
@@ -45,6 +46,10 @@ class Interrupted(FleetuneError):
     """The user or the cluster asked the sweep to stop."""
 
     exit_code = 130
+
+
+class Superseded(InfrastructureError):
+    """Another attempt has the trial by now, or the trial has ended: this one must leave it alone."""
 
 
 class TrialFailure(FleetuneError):

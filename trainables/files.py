@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from trainables.directory import ATTEMPTS
 from trainables.errors import CorruptFile
 
 COMMIT = "COMMIT"
@@ -37,9 +38,18 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder where there is none, and those above it.
+
+    Raises FileNotFoundError on the way of an attempt at a trial (`SweepDirectory.attempts`) that was taken away: that
+    is not made again.
+    """
+    folder.mkdir(parents=ATTEMPTS not in folder.parts, exist_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file atomically: readers see the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with _replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
@@ -110,7 +120,7 @@ def new_directory(final: Path, *, replace: bool = True) -> Iterator[Path]:
     Where another process made `final` meanwhile, the later one takes its place, or with `replace=False` the first
     one stays: right for folders named by their content, which others may be reading.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(final.parent)
     scratch = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}."))
     try:
         yield scratch

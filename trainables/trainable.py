@@ -22,8 +22,9 @@ SCORE = "score"
 def train_group(config: dict[str, Any]) -> None:
     """Run the trials of one group.
 
-    `config` holds their folders (`trials`), the share of a GPU that the worker was given (`gpus`) and the seconds
-    after which a trial without a step is ended (`trial_timeout`). Each progress report goes to the driver through
+    `config` holds their folders (`trials`), the ways by which this attempt reaches them (`attempts`, see
+    `workflows.attempts`), the share of a GPU that the worker was given (`gpus`) and the seconds after which a trial
+    without a step is ended (`trial_timeout`). Each progress report goes to the driver through
     `tune.report`. A trial that fails is recorded and does not raise; what ends this function early is the loss of
     its process, which Tune answers by running it again, or a scheduler that stops the trial: then `tune.report` does
     not return (it raises SystemExit), and the driver records the trial's end.
@@ -35,9 +36,12 @@ def train_group(config: dict[str, Any]) -> None:
     from trainables.group import run_group
     from trainables.watchdog import Watchdog
 
-    folders = [TrialDirectory(Path(folder)) for folder in config["trials"]]
+    folders = [TrialDirectory(Path(folder)) for folder in config["attempts"]]
     waiting = [directory for directory in folders if not directory.result.exists()]
-    specs = [TrialSpec.model_validate(read_json(directory.spec)["spec"]) for directory in waiting]
+    specs = [
+        TrialSpec.model_validate(read_json(directory.spec)["spec"] | {"directory": str(directory.root)})
+        for directory in waiting
+    ]
     with Watchdog(waiting, config["trial_timeout"]) as watchdog:
         reports = {spec.trial_id: _reporter(spec, watchdog) for spec in specs}
         for report in reports.values():

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from trainables.directory import TrialDirectory
+from trainables.files import make_folder
 from trainables.records import Result
 
 
@@ -61,12 +62,12 @@ class Watchdog:
 
     def _end(self) -> None:
         for directory in self.directories:
-            if not directory.result.exists():
+            if not directory.is_superseded and not directory.result.exists():
                 self._record(directory)
         os._exit(1)
 
     def _record(self, directory: TrialDirectory) -> None:
-        directory.root.mkdir(parents=True, exist_ok=True)
+        make_folder(directory.root)
         with directory.log.open("a", encoding="utf-8") as stream:
             stream.write(f"no step for {self.seconds:g} seconds; where each thread stood:\n")
             stream.flush()

@@ -119,7 +119,8 @@ def connect() -> Iterator[Cluster]:
                     logging_level=logging.ERROR,
                     object_store_memory=_OBJECT_STORE_BYTES,
                 )
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    # Ray raises Exception itself where a node does not start in time.
+    except Exception as error:
         raise InfrastructureError(f"Ray at {address or 'this machine'} cannot be reached: {error}") from error
     try:
         yield Cluster(tuple(_nodes(ray.nodes())), is_own=not address)

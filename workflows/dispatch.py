@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,15 +24,20 @@ from trainables.directory import TrialDirectory
 from trainables.errors import InfrastructureError
 from trainables.records import EpochRecord
 from trainables.trainable import SCORE, train_group
-from workflows import cluster
+from workflows import attempts, cluster
 from workflows.cluster import Request
 from workflows.endings import Loss, record_stopped
 from workflows.handed import Group, Handed, OnReport, Source
+from workflows.silence import Silence
 
 # How Ray's messages tell of a worker that its memory monitor killed.
 _NO_MEMORY = "running low on memory"
 # How they begin where a worker has raised an exception: by the name of its task.
 _RAISED = "ray::"
+# What a worker has beyond `trial_timeout` to say by itself that its trial hangs, and to import what it needs before
+# it can say anything.
+_GRACE_SECONDS = 60.0
+_LOOK_SECONDS = 1.0
 # Where Linux counts, among much else, the processes that it has killed for want of memory.
 _COUNTERS = Path("/proc/vmstat")
 
@@ -64,8 +70,9 @@ def dispatch(
 ) -> None:
     """Run the groups of a source in its order, `slots` at a time, until every trial has its result.
 
-    A trial without a step for `trial_timeout` seconds is ended. `on_report` is called in this thread with each
-    report of a worker: {"trial", "status", …}. `log` takes what Ray and Tune would print. Tune gives up as a whole
+    A trial without a step for `trial_timeout` seconds is ended by its worker; a worker that is not heard of for still
+    longer is ended from here, and counts as lost. `on_report` is called in this thread with each report of a worker:
+    {"trial", "status", …}. `log` takes what Ray and Tune would print. Tune gives up as a whole
     when Ray's memory monitor kills a worker (it handles only actor errors), so what is left is dispatched again,
     what may have taken the memory first and alone. Raises OSError where the storage does not take a trial's end,
     InfrastructureError where Tune ends without having run anything.
@@ -107,7 +114,7 @@ def _fit(
                 name="sweep",
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[_listener(handed, on_report)],
+                callbacks=[_listener(handed, on_report, Silence(trial_timeout + _GRACE_SECONDS))],
                 # What is lost is handed out again by us, who know what else was lost with it.
                 failure_config=tune.FailureConfig(max_failures=0),
             ),
@@ -178,7 +185,10 @@ def _searcher(handed: Handed, on_idle: Callable[[], None]) -> Any:
         def suggest(self, trial_id: str) -> Any:  # noqa: ARG002 - Tune's name for it
             group = self.handed.next() if self.handed else None
             if group:
-                return {"trials": [str(trial.root) for trial in group]}
+                return {
+                    "trials": [str(trial.root) for trial in group],
+                    "attempts": [str(way) for way in attempts.begin(group)],
+                }
             if self.on_idle and self.handed and self.handed.open:
                 self.on_idle()
                 self.on_idle = None
@@ -240,8 +250,12 @@ def _named(trial: Any) -> Any:
     return SimpleNamespace(trial_id=Path(trial.config["trials"][0]).name)
 
 
-def _listener(handed: Handed, on_report: OnReport) -> Any:
-    """A Tune callback that passes on what happens. Tune pickles its callbacks, so that is left out of its state."""
+def _listener(handed: Handed, on_report: OnReport, silence: Silence) -> Any:
+    """A Tune callback that passes on what happens, and ends workers of which nothing is heard.
+
+    Tune pickles its callbacks, so what they do it with is left out of their state.
+    """
+    import ray
     from ray import tune
 
     class Listener(tune.Callback):
@@ -249,11 +263,30 @@ def _listener(handed: Handed, on_report: OnReport) -> Any:
             self.handed: Handed | None = handed
             self.on_report: OnReport | None = on_report
             self.kernel = _Kernel()
+            self.silence: Silence | None = silence
+            self.looked = time.monotonic()
+            self.ended: set[str] = set()
 
         def __getstate__(self) -> dict[str, Any]:
-            return {"handed": None, "on_report": None, "kernel": None}
+            return {"handed": None, "on_report": None, "kernel": None, "silence": None}
+
+        def on_step_end(self, *_: Any, trials: list[Any], **__: Any) -> None:
+            """Tune comes here several times a second, whatever its workers do."""
+            if self.silence is None or time.monotonic() - self.looked < _LOOK_SECONDS:
+                return
+            self.looked = time.monotonic()
+            actors = {trial.trial_id: trial.temporary_state.ray_actor for trial in trials if not trial.is_finished()}
+            for name in self.silence.too_long(name for name, actor in actors.items() if actor):
+                self.ended.add(name)
+                ray.kill(actors[name])
+
+        def on_trial_start(self, *_: Any, trial: Any, **__: Any) -> None:
+            if self.silence:
+                self.silence.heard(trial.trial_id)
 
         def on_trial_result(self, *_: Any, trial: Any, result: dict[str, Any], **__: Any) -> None:
+            if self.silence:
+                self.silence.heard(trial.trial_id)
             if self.on_report is None or self.handed is None or "status" not in result:
                 return
             self.handed.addresses[result["trial"]] = result["node_ip"]
@@ -271,6 +304,8 @@ def _listener(handed: Handed, on_report: OnReport) -> Any:
             if self.handed is None:
                 return
             loss = _loss(Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else "")
+            if self.silence and trial.trial_id in self.ended:
+                loss = Loss(silence=self.silence.limit)
             if loss == Loss() and self.kernel.has_killed():
                 loss = Loss(for_memory=True)
             self.handed.lost(_group(trial), loss)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from trainables.arguments import TrialSpec, better
 from trainables.directory import TrialDirectory
+from trainables.errors import Reason
 from trainables.files import read_json
 from trainables.records import EpochRecord, Result
 
@@ -45,12 +46,21 @@ def record_stopped(directory: TrialDirectory) -> Result:
 class Loss:
     """Why a worker has gone, as far as anybody knows: `for_memory`, or by an exception that `said` something.
 
-    `address` is that of the node whose memory ran out, where that is known.
+    `address` is that of the node whose memory ran out, where that is known. `silence` is set where the driver has
+    ended the worker itself: the seconds that it had not heard of it.
     """
 
     for_memory: bool = False
     said: str | None = None
     address: str | None = None
+    silence: float | None = None
+
+    @property
+    def reason(self) -> Reason:
+        """What the leaderboard calls it."""
+        if self.for_memory:
+            return "host-oom"
+        return "infra" if self.silence is None else "timeout"
 
     def message(self, times: int) -> str:
         """What the leaderboard says of a trial that was lost so often."""
@@ -59,6 +69,8 @@ class Loss:
                 f"its worker was ended {times} times because the node's memory ran out, the last times with nothing "
                 "beside it; a smaller per_device_train_batch_size or max_length helps"
             )
+        if self.silence is not None:
+            return f"its worker gave no sign of life for {self.silence:g} seconds, {times} times, and was ended"
         if self.said:
             return f"its worker failed {times} times: {self.said}"
         return f"its worker was lost {times} times; what Ray said of it is in driver.log"
@@ -70,7 +82,7 @@ def record_lost(directory: TrialDirectory, loss: Loss, times: int) -> Result:
         kind="trial",
         trial_id=directory.root.name,
         status="FAILED",
-        reason="host-oom" if loss.for_memory else "infra",
+        reason=loss.reason,
         message=loss.message(times),
         started=_now(),
         ended=_now(),

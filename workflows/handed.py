@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from trainables.directory import TrialDirectory
+from workflows import attempts
 from workflows.endings import Loss, record_lost
 
 Group = list[TrialDirectory]
@@ -79,6 +80,7 @@ class Handed:
 
     def ended(self, group: Group) -> None:
         """Tune is done with a group. Where a trial has no result all the same, it was lost."""
+        attempts.end(group)
         if _unfinished(group):
             self.lost(group, Loss())
         else:
@@ -87,6 +89,7 @@ class Handed:
 
     def lost(self, group: Group, loss: Loss) -> None:
         """The worker of a group has gone before all its trials had their results."""
+        attempts.end(group)
         self.open.remove(group)
         for trial in _unfinished(group):
             self._losses[trial.root.name] += 1
@@ -113,6 +116,7 @@ class Handed:
         if len(elsewhere) == len(self.open):
             elsewhere = []
         for group in elsewhere:
+            attempts.end(group)
             self.open.remove(group)
             self._again.append(_unfinished(group))
         for group in list(self.open):

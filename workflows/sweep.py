@@ -21,7 +21,7 @@ from trainables.arguments import Precision
 from trainables.directory import SweepDirectory
 from trainables.errors import InfrastructureError, Interrupted
 from trainables.files import remove_scratch
-from workflows import cluster, inference, leaderboard, lease, manifest, preflight, publish, trials
+from workflows import attempts, cluster, inference, leaderboard, lease, manifest, preflight, publish, trials
 from workflows.baselines import run_baseline
 from workflows.cluster import Cluster, Request
 from workflows.export import export_trial
@@ -114,6 +114,7 @@ def _run(prepared: Prepared, holding: Lease, console: Console) -> Outcome:
     """Connect, plan, dispatch, rank, publish. Baselines are fitted while Ray starts."""
     config, sweep = prepared.config, prepared.sweep
     remove_scratch(sweep.root)
+    attempts.end_all(sweep)
     with ThreadPoolExecutor(1) as background, contextlib.ExitStack() as stack:
         baselines = background.submit(_run_baselines, prepared)
         background.submit(cluster.import_torch)
@@ -136,6 +137,7 @@ def _run(prepared: Prepared, holding: Lease, console: Console) -> Outcome:
             tempfile.TemporaryDirectory(dir=sweep.root, prefix=".export.") as exports,
         ):
             planned = trials.run(prepared, planned, together, precision, request, slots, writer, console)
+            attempts.end_all(sweep)
             publish.measure(prepared, trials.results(prepared, planned), request, writer, console)
             ranked = _rank(prepared, planned)
             with phase(console, "checking the champion, writing the report"):

@@ -14,6 +14,7 @@ import psutil
 
 from tests.faults.network import Proxy
 from tests.mlflow_server import Server
+from tests.nodes import Nodes, cluster
 from tests.workplace import Workplace
 from trainables.directory import SweepDirectory
 
@@ -24,8 +25,9 @@ _PATIENCE = 240.0
 class Disturbed:
     """One sweep of a workplace under a name of its own, from the command that begins it to the one that ends it.
 
-    `moments` decides when the fault comes. What a fault opens for longer goes onto the `stack`, which is closed when
-    the sweep was judged. `seconds` is what its commands took together.
+    `moments` decides when the fault comes. `environment` is what its commands have beyond the usual. What a fault
+    opens for longer goes onto the `stack`, which is closed when the sweep was judged. `seconds` is what its commands
+    took together.
     """
 
     workplace: Workplace
@@ -35,6 +37,7 @@ class Disturbed:
     epochs: int
     server: Server
     overrides: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
     stack: ExitStack = field(default_factory=ExitStack)
     seconds: float = 0.0
     driver: subprocess.Popen[str] | None = None
@@ -50,7 +53,8 @@ class Disturbed:
     @property
     def uri(self) -> str:
         """Where its runs are."""
-        return self.server.uri if self.overrides else f"sqlite:///{self.storage / 'mlflow.db'}"
+        is_proxied = any(override.startswith("tracking.uri=") for override in self.overrides)
+        return self.server.uri if is_proxied else f"sqlite:///{self.storage / 'mlflow.db'}"
 
     def proxy(self) -> Proxy:
         """A proxy before a real MLflow server, which the sweep uses from now on; not there until it is told to come."""
@@ -61,6 +65,15 @@ class Disturbed:
         self.overrides.append(f"tracking.uri={proxy.uri}")
         return proxy
 
+    def cluster(self) -> Nodes:
+        """Real nodes for one trial each, which the sweep runs on from now on."""
+        home = self.workplace.folder / self.name / "home"
+        home.mkdir(parents=True, exist_ok=True)
+        nodes = self.stack.enter_context(cluster(home))
+        names = ("HOME", "RAY_AUTH_MODE", "RAY_ADDRESS")
+        self.environment = {name: nodes.environment[name] for name in names}
+        return nodes
+
     def command(self, *more: str) -> list[str]:
         names = [f"name={self.name}", f"storage={self.storage}", f"tracking.register_as={self.name}"]
         values = [*names, *self.overrides, *more]
@@ -69,7 +82,7 @@ class Disturbed:
     def start(self, *more: str, **environment: str) -> subprocess.Popen[str]:
         """Begin or continue the sweep, and come back while it runs."""
         self._began = time.monotonic()
-        self.driver = self.workplace.start(*self.command(*more), **environment)
+        self.driver = self.workplace.start(*self.command(*more), **(self.environment | environment))
         return self.driver
 
     def wait(self) -> tuple[int, str]:

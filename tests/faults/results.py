@@ -21,11 +21,12 @@ commands together, against the undisturbed sweep.
 
 
 class Results:
-    """Collects how the tests of the suite went."""
+    """Collects how the tests of the suite went; `notes` are what else was found, a paragraph each."""
 
     def __init__(self) -> None:
         self.passed: dict[str, list[bool]] = defaultdict(list)
         self.ratios: dict[str, list[float]] = defaultdict(list)
+        self.notes: list[str] = []
 
     def add(self, number: str, passed: bool, ratio: float) -> None:
         """Take note of one disturbed sweep; `ratio` is its time against the undisturbed one's."""
@@ -35,7 +36,8 @@ class Results:
 
     def write(self, path: Path, trials: int, epochs: int) -> None:
         lines = [_line(fault, self.passed[fault.number], self.ratios[fault.number]) for fault in FAULTS]
-        path.write_text(_HEAD.format(trials=trials, epochs=epochs) + "\n".join(lines) + "\n", encoding="utf-8")
+        text = [_HEAD.format(trials=trials, epochs=epochs) + "\n".join(lines), *self.notes]
+        path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
 
 
 def _line(fault: Any, passed: list[bool], ratios: list[float]) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,17 @@ import pytest
 
 from tests.faults.disturbed import Disturbed, gone
 from trainables.files import read_json, write_json
+
+_NO_MEMORY = "running low on memory"
+# By and by, so that it can be stopped as soon as Ray has seen it.
+_TAKE = """
+import sys, time
+taken = []
+while sum(map(len, taken)) < int(sys.argv[1]):
+    taken.append(b"x" * 2**27)
+    time.sleep(0.05)
+time.sleep(60)
+"""
 
 Disturb = Callable[[Disturbed], None]
 
@@ -118,17 +130,21 @@ def manifest_cut_off(sweep: Disturbed) -> None:
 
 
 def memory_runs_out(sweep: Disturbed) -> None:
-    memory = psutil.virtual_memory()
-    limit = (memory.total - memory.available + 2**30) / memory.total
+    """Ray's limit leaves a sweep what it needs; whoever comes beside it takes more than others may give back then."""
+    memory, spare = psutil.virtual_memory(), 4 * 2**30
+    if memory.available < 3 * spare:
+        pytest.skip("needs 12 GB of free memory")
+    limit = (memory.total - memory.available + spare) / memory.total
     sweep.start(RAY_memory_usage_threshold=f"{limit:.4f}", RAY_memory_monitor_refresh_ms="50")
     sweep.some_way()
-    hungry = subprocess.Popen(["python3", "-c", "import time; full = b'x' * 3 * 2**30; time.sleep(60)"])
+    hungry = subprocess.Popen([sys.executable, "-c", _TAKE, str(int(2.5 * spare))])
     log = sweep.sweep.driver_log
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and not (log.exists() and "memory" in log.read_text(errors="replace")):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (log.exists() and _NO_MEMORY in log.read_text(errors="replace")):
         time.sleep(0.05)
     hungry.kill()
     hungry.wait()
+    assert _NO_MEMORY in log.read_text(errors="replace")
     code, output = sweep.wait()
     assert code in (0, 3), output
     sweep.finish()
@@ -154,20 +170,64 @@ def clock_jumped_back(sweep: Disturbed) -> None:
     sweep.finish()
 
 
-def old_worker_comes_back(sweep: Disturbed) -> None:
-    """A worker that is suspended, outlives its driver, and goes on while another driver's worker has its trial."""
-    driver = sweep.start()
+def _old_worker_comes_back(*, late: bool) -> Disturb:
+    """A worker that is frozen, outlives its driver, and goes on while another has its trial, or `late`: afterwards."""
+
+    def disturb(sweep: Disturbed) -> None:
+        driver = sweep.start()
+        sweep.some_way()
+        worker = sweep.a_worker()
+        worker.suspend()
+        driver.kill()
+        sweep.wait()
+        sweep.start()
+        if late:
+            sweep.ends_well()
+        else:
+            time.sleep(sweep.moments.uniform(0, 12))
+        if worker.is_running():
+            worker.resume()
+        if not late:
+            sweep.ends_well()
+        assert gone([worker])
+
+    return disturb
+
+
+def frozen_worker(sweep: Disturbed) -> None:
+    """Nothing in a frozen process can tell that it hangs; the driver hears nothing of it and ends it."""
+    sweep.overrides.append("resources.trial_timeout=30s")
+    sweep.start()
     sweep.some_way()
     worker = sweep.a_worker()
     worker.suspend()
-    driver.kill()
-    sweep.wait()
-    sweep.start()
-    time.sleep(sweep.moments.uniform(0, 12))
-    if worker.is_running():
-        worker.resume()
     sweep.ends_well()
     assert gone([worker])
+
+
+def node_lost(sweep: Disturbed) -> None:
+    nodes = sweep.cluster()
+    nodes.join("127.0.0.2")
+    lost = nodes.join("127.0.0.3")
+    sweep.start()
+    sweep.some_way()
+    for process in nodes.processes(lost):
+        if process.name() == "raylet":
+            process.kill()
+    sweep.ends_well()
+
+
+def cluster_lost(sweep: Disturbed) -> None:
+    """The head goes with all its nodes and with the driver, a job on it; there is another cluster then."""
+    nodes = sweep.cluster()
+    nodes.join("127.0.0.2")
+    driver = sweep.start()
+    sweep.some_way()
+    nodes.kill()
+    driver.kill()
+    sweep.wait()
+    sweep.cluster().join("127.0.0.2")
+    sweep.finish()
 
 
 def report_cannot_be_written(sweep: Disturbed) -> None:
@@ -298,6 +358,8 @@ FAULTS = (
     Fault("F03a", "Ctrl-C", "exit 130, runs KILLED, the same command finishes", _asked_to_stop(signal.SIGINT)),
     Fault("F03b", "SIGTERM, as `ray job stop` sends", "the same", _asked_to_stop(signal.SIGTERM)),
     Fault("F03c", "Ctrl-C twice", "ends at once, the same command finishes", asked_to_stop_twice),
+    Fault("F04", "a node is lost", "its trials go on elsewhere", node_lost),
+    Fault("F05", "the cluster is lost with its head", "the same command finishes on another", cluster_lost),
     Fault(
         "F06",
         "a trial's process gets SIGTERM",
@@ -323,10 +385,22 @@ FAULTS = (
         "bounded; others go on; the same command finishes",
         memory_runs_out,
     ),
+    Fault("F17", "a trial's process is frozen", "ended by the driver, tried again", frozen_worker),
     Fault("F19", "two sweeps make one new store at once", "both are in it", two_sweeps_make_one_store),
     Fault("F21", "the same sweep is started twice", "the second is refused, exit 4", started_twice),
     Fault("F22", "the clock jumps back an hour", "nothing is lost or doubled", clock_jumped_back),
-    Fault("F26", "a suspended worker outlives its driver", "two never spoil one trial", old_worker_comes_back),
+    Fault(
+        "F26a",
+        "a frozen worker outlives its driver and goes on beside the next one",
+        "two never spoil one trial",
+        _old_worker_comes_back(late=False),
+    ),
+    Fault(
+        "F26b",
+        "a frozen worker outlives its driver and goes on after the end",
+        "nothing changes",
+        _old_worker_comes_back(late=True),
+    ),
     Fault(
         "F27", "the report cannot be written", "exit 4, trials kept; report writes it later", report_cannot_be_written
     ),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from trainables.errors import InfrastructureError
-from workflows.cluster import Cluster, Node, Request
+from workflows.cluster import Cluster, Node, Request, connect
 from workflows.config import ResourcesConfig
 
 
@@ -46,3 +48,23 @@ def test_what_no_node_can_give_is_refused_naming_request_and_nodes(asked: dict[s
     # Four CPUs are there twice, but no node has five.
     with pytest.raises(InfrastructureError, match=r"no node has that \(10\.0\.0\.0: 4 CPUs, 0 GPUs; 10\.0\.0\.1"):
         cluster((4, 0), (4, 0)).request(ResourcesConfig.model_validate(asked))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [ConnectionError, Exception])
+def test_a_ray_that_does_not_start_is_a_fault_of_the_infrastructure(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a machine that is too busy raises is an Exception and nothing more."""
+    import ray
+
+    def start(**_: Any) -> None:
+        raise kind("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", start)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with (
+        pytest.raises(InfrastructureError, match="this machine cannot be reached: The current node timed out"),
+        connect(),
+    ):
+        pass

@@ -41,6 +41,7 @@ def test_a_stopped_trial_says_how_many_texts_fitted_the_device(tmp_path: Path) -
         (Loss(), "infra", "driver.log"),
         (Loss(said="OSError: no space"), "infra", "OSError: no space"),
         (Loss(for_memory=True), "host-oom", "memory"),
+        (Loss(silence=90), "timeout", "no sign of life for 90 seconds, 3 times"),
     ],
 )
 def test_a_lost_trial_has_failed_and_says_why_as_far_as_that_is_known(

@@ -107,12 +107,14 @@ def taker() -> Callable[[], None]:
     return take
 
 
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Callable[[], None]) -> SweepDirectory:
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Callable[[], None], trial_timeout: float = 60
+) -> SweepDirectory:
     sweep = begin(tmp_path / "sweep", trials=NAMES)
     monkeypatch.setattr(module, "train_group", worker(end))
     source = Listed([[sweep.trial(name)] for name in NAMES])
     with logged_to(sweep.driver_log):
-        dispatch(source, Request(1, 0), 2, trial_timeout=60, on_report=lambda _: None, log=sweep.driver_log)
+        dispatch(source, Request(1, 0), 2, trial_timeout=trial_timeout, on_report=lambda _: None, log=sweep.driver_log)
     return sweep
 
 
@@ -179,6 +181,24 @@ def test_a_trial_that_always_kills_its_worker_fails_and_the_others_end_done(
     sweep = run(tmp_path, monkeypatch, lambda: os.kill(os.getpid(), signal.SIGKILL))
     assert ends(sweep) == dict.fromkeys(NAMES, ("DONE", None)) | {"bad": ("FAILED", "infra")}
     assert [name for name, *_ in begun(sweep)].count("bad") == 3
+
+
+def test_a_frozen_worker_is_ended_by_the_driver_and_its_trial_is_tried_again(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = tmp_path / "frozen"
+
+    def freeze_once() -> None:
+        if not frozen.exists():
+            frozen.write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    monkeypatch.setattr(module, "_GRACE_SECONDS", 0.0)
+    sweep = run(tmp_path, monkeypatch, freeze_once, trial_timeout=20)
+    assert ends(sweep) == dict.fromkeys(NAMES, ("DONE", None))
+    assert [name for name, *_ in begun(sweep)].count("bad") == 2
+    assert not psutil.pid_exists(int(frozen.read_text()))
+    assert list(sweep.attempts.iterdir()) == []
 
 
 def test_what_a_worker_raises_is_one_line_in_the_result_and_a_traceback_in_the_drivers_log_alone(

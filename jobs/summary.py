@@ -32,8 +32,9 @@ def print_summary(outcome: Outcome, console: Console) -> None:
 def _table(outcome: Outcome) -> Table:
     board = outcome.leaderboard
     several = any(row["point_std"] is not None for row in board.rows)
+    tied = len({row["point_id"] for row in board.rows if row.get("tied")}) > 1
     table = Table(box=None, pad_edge=False, header_style="bold")
-    cells = [_cells(row, board.metric, several) for row in board.rows[:_MAX_ROWS]]
+    cells = [_cells(row, board.metric, several, tied) for row in board.rows[:_MAX_ROWS]]
     for name in cells[0]:
         left = name in ("model", "freeze", "status")
         table.add_column(name, justify="left" if left else "right", no_wrap=name != "status")
@@ -43,18 +44,20 @@ def _table(outcome: Outcome) -> Table:
     if len(board.rows) > _MAX_ROWS:
         table.add_row("", f"… {len(board.rows) - _MAX_ROWS} more in leaderboard.csv")
     seeds = "; mean ± standard deviation over the seeds of a point" if several else ""
-    table.caption = f"validation and test: {board.metric}; ranked by validation, test only reports{seeds}"
+    group = "\n≈ cannot be told from the champion by predictions on validation" if tied else ""
+    table.caption = f"validation and test: {board.metric}; ranked by validation, test only reports{seeds}{group}"
     table.caption_justify = "left"
     return table
 
 
-def _cells(row: dict[str, Any], metric: str, several_seeds: bool) -> dict[str, str]:
+def _cells(row: dict[str, Any], metric: str, several_seeds: bool, tied: bool) -> dict[str, str]:
     """What a row shows, by the name of its column."""
 
     def number(value: float | None, shape: str, unit: str = "") -> str:
         return "" if value is None else f"{value:{shape}}{unit}"
 
     spread = {"mean ± std": _spread(row)} if several_seeds else {}
+    group = {"≈": "≈" if row.get("tied") else ""} if tied else {}
     return {
         "rank": number(row["rank"], "d"),
         "model": row["model"],
@@ -65,6 +68,7 @@ def _cells(row: dict[str, Any], metric: str, several_seeds: bool) -> dict[str, s
         "epoch": number(row["epoch"], "d"),
         **spread,
         "validation": number(row[f"validation/{metric}"], ".4f"),
+        **group,
         "test": number(row[f"test/{metric}"], ".4f"),
         "trained": _millions(row["trainable_parameters"]),
         "time": number(row["seconds"], ".0f", " s"),
@@ -91,12 +95,14 @@ def _millions(count: int | None) -> str:
 
 
 def _findings(outcome: Outcome) -> list[str]:
-    """Sentences that a reader takes away; differences are plain differences, without a test."""
+    """Sentences that a reader takes away."""
     board = outcome.leaderboard
     lines = []
-    found = headline.find(board.rows, board.champion, board.metric, outcome.test_texts)
+    found = headline.find(board.rows, board.champion, board.metric, outcome.test_texts, board.verdict)
     if found:
         lines += ["", f"[bold]{escape(found.result)}[/]"]
+        lines += [f"  [bold]{escape(sentence)}[/]" for sentence in found.verdict[:1]]
+        lines += [f"  {escape(sentence)}" for sentence in found.verdict[1:]]
         lines += [f"  {escape(versus.sentence)}" for versus in found.versus]
         lines.append(f"  [dim]{escape(found.caveat)}[/]")
     for row in board.rows:

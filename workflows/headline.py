@@ -1,22 +1,24 @@
-"""The headline of a sweep: the champion, what it scores on test, and what it gains over each baseline at which cost.
+"""The headline of a sweep: the champion, what to ship, and what it gains over each baseline at which cost.
 
-A pure function of leaderboard rows, so that the terminal, the report and MLflow say the same. Differences are plain
-differences: nothing here claims that one is real.
+A pure function of leaderboard rows and the verdict on them, so that the terminal, the report and MLflow say the same.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from workflows.plan import number
+from workflows.verdict import Compared, Verdict
 
 Row = dict[str, Any]
 
 NO_CHAMPION = "No trial has a test score, so there is no champion."
 _SHOWN = {"tfidf": "TF-IDF", "majority": "majority class"}
+_TFIDF = "tfidf"
+# So many points that cannot be told from the champion are named; more are counted.
+_NAMED = 2
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Versus:
 
 @dataclass(frozen=True)
 class Headline:
-    """The best trial by validation. `margin` is the half width of a rough 95 % interval of its test accuracy."""
+    """The best trial by validation, with 95 % intervals (from, to) of its test scores, and the verdict's sentences."""
 
     trial_id: str
     champion: str
@@ -62,40 +64,54 @@ class Headline:
     accuracy: float | None
     f1_macro: float | None
     test_texts: int | None
-    margin: float | None
+    accuracy_interval: tuple[float, float] | None
+    f1_macro_interval: tuple[float, float] | None
+    verdict: tuple[str, ...]
     versus: tuple[Versus, ...]
 
     @property
     def result(self) -> str:
         """The first sentence: who won, and what it scores on test."""
-        scores = []
-        if self.accuracy is not None:
-            rough = f" (± {self.margin:.4f})" if self.margin is not None else ""
-            scores.append(f"accuracy {self.accuracy:.4f}{rough}")
-        if self.f1_macro is not None:
-            scores.append(f"macro-F1 {self.f1_macro:.4f}")
+        known = (
+            ("accuracy", self.accuracy, self.accuracy_interval),
+            ("macro-F1", self.f1_macro, self.f1_macro_interval),
+        )
+        scores = [
+            f"{name} {value:.4f}" + (f" ({interval(ends)})" if ends else "")
+            for name, value, ends in known
+            if value is not None
+        ]
         on = f" on {self.test_texts:,} test texts" if self.test_texts else " on test"
         return f"Champion: {self.champion}" + (f": {', '.join(scores)}{on}." if scores else ".")
 
     @property
     def caveat(self) -> str:
-        """How the champion was chosen, and what ± means."""
+        """How the champion was chosen, and what ranges and p-values mean."""
         name = metric_name(self.metric)
         text = f"Chosen by {name} on validation alone; test was scored once per trial and only reports."
-        if self.margin is None:
+        if self.accuracy_interval is None:
             return text
-        return f"{text} ± is the sampling error of one accuracy (1.96 standard errors); no difference is tested here."
+        return (
+            f"{text} In brackets: 95 % intervals; p-values are of paired tests on the same texts, corrected for how "
+            "many were compared (Holm)."
+        )
 
     @property
     def sentences(self) -> list[str]:
         """The whole headline, one finding a line."""
-        return [self.result, *(versus.sentence for versus in self.versus), self.caveat]
+        return [self.result, *self.verdict, *(versus.sentence for versus in self.versus), self.caveat]
 
 
-def find(rows: Sequence[Row], champion: str | None, metric: str, test_texts: int | None = None) -> Headline | None:
+def find(
+    rows: Sequence[Row],
+    champion: str | None,
+    metric: str,
+    test_texts: int | None = None,
+    verdict: Verdict | None = None,
+) -> Headline | None:
     """The headline of leaderboard rows; None without a champion. `test_texts` is the size of the test split.
 
-    Columns that a row lacks count as unknown.
+    Columns that a row lacks count as unknown; without a verdict nothing is said about what is real.
     """
     best = next((row for row in rows if champion and row.get("trial_id") == champion), None)
     if best is None:
@@ -108,19 +124,36 @@ def find(rows: Sequence[Row], champion: str | None, metric: str, test_texts: int
         accuracy=accuracy,
         f1_macro=best.get("test/f1_macro"),
         test_texts=test_texts,
-        margin=margin(accuracy, test_texts),
+        accuracy_interval=_interval(best, "test/accuracy"),
+        f1_macro_interval=_interval(best, "test/f1_macro"),
+        verdict=tuple(_verdict(rows, best, verdict)) if verdict else (),
         versus=tuple(_versus(best, row) for row in _baselines(rows)),
     )
 
 
-def margin(accuracy: float | None, texts: int | None) -> float | None:
-    """1.96·sqrt(p(1 − p)/n), the half width of the normal approximation's 95 % interval; None where unknown.
+def interval(ends: tuple[float, float]) -> str:
+    """A 95 % interval of a score: `0.6949 to 0.7806`."""
+    return f"{ends[0]:.4f} to {ends[1]:.4f}"
 
-    Too narrow for an accuracy near 0 or 1 on few texts (Brown, Cai and DasGupta 2001); at exactly 0 or 1 it is 0.
+
+def in_numbers(compared: Compared, metric: str) -> str:
+    """A comparison in numbers, as in `accuracy +0.0700 (+0.0131 to +0.1269, p = 0.037)`."""
+    seeds = " and ".join(str(count) for count in dict.fromkeys(compared.seeds))
+    several = f"; mean of {seeds} seeds" if max(compared.seeds) > 1 else ""
+    ends = f"{signed(compared.low)} to {signed(compared.high)}"
+    return f"{metric_name(metric)} {signed(compared.difference)} ({ends}, {p_value(compared.corrected)}{several})"
+
+
+def p_value(p: float) -> str:
+    """A p-value as it is read.
+
+    >>> p_value(0.0372), p_value(0.0000041), p_value(1.0)
+    ('p = 0.037', 'p < 0.001', 'p = 1')
     """
-    if accuracy is None or not texts:
-        return None
-    return 1.96 * math.sqrt(accuracy * (1 - accuracy) / texts)
+    if p < 0.001:
+        return "p < 0.001"
+    # What lies on one side of the threshold must not be rounded onto it.
+    return f"p = {p:.3g}" if 0.045 <= p < 0.055 else f"p = {p:.2g}"
 
 
 def point_name(row: Row) -> str:
@@ -168,6 +201,82 @@ def times(ratio: float) -> str:
     if ratio >= 10:
         return f"{ratio:,.0f}×"
     return f"{ratio:.1f}×" if ratio >= 1 else f"{ratio:.2g}×"
+
+
+def _verdict(rows: Sequence[Row], best: Row, verdict: Verdict) -> list[str]:
+    """What to ship, whether it beats TF-IDF, whether freezing lost anything, and what could not be compared."""
+    names = {row["trial_id"]: row for row in reversed(rows)} | {row["point_id"]: row for row in reversed(rows)}
+    found = []
+    if best["trial_id"] in verdict.unusable:
+        found.append("Nothing is tested, since there are no sound predictions of the champion.")
+    else:
+        found.append(_ship(names, best, verdict))
+    name = metric_name(verdict.reported)
+    for compared in verdict.test:
+        if compared.other == _TFIDF:
+            claim = (
+                "It cannot be told from TF-IDF on test"
+                if not compared.is_real
+                else f"It is {'better' if compared.difference > 0 else 'worse'} than TF-IDF, and not by chance"
+            )
+            found.append(f"{claim}: {in_numbers(compared, verdict.reported)}.")
+    if verdict.freezing is not None:
+        frozen, full = names[verdict.freezing.one], names[verdict.freezing.other]
+        claim = "No effect of freezing shows"
+        if verdict.freezing.is_real:
+            claim = f"Freezing {'gained' if verdict.freezing.difference > 0 else 'lost'} {name}"
+        told = in_numbers(verdict.freezing, verdict.reported)
+        found.append(f"{claim}: {_called(frozen)} against {_called(full)} on test, {told}.")
+    if verdict.unusable:
+        which = ", ".join(_called(names[name]) + f" ({name})" for name in verdict.unusable)
+        found.append(f"Not compared, since predictions are missing, damaged or of other texts: {which}.")
+    return found
+
+
+def _ship(names: dict[str, Row], best: Row, verdict: Verdict) -> str:
+    """The champion or what is better, who cannot be told from it on validation, and the cheapest of those."""
+    loss = verdict.metric == "loss"
+    better = [found.other for found in verdict.validation if found.is_real and (found.difference > 0) == loss]
+    tied = [found.other for found in verdict.validation if not found.is_real]
+    if better:
+        verb = "is" if len(better) == 1 else "are"
+        return f"Do not ship it: on validation {_several(names, better)} {verb} better than it, and not by chance."
+    ship = f"Ship {point_name(best)}"
+    if not verdict.validation:
+        return f"{ship}: there is nothing finished to compare it with."
+    if not tied:
+        others = len(verdict.validation)
+        whom = f"each of the {others} others" if others > 1 else "the only other one"
+        return f"{ship}: on validation it is better than {whom}, and not by chance."
+    text = f"{ship}. On the {verdict.texts:,} validation texts {_several(names, tied)} cannot be told from it"
+    if verdict.alternative is None:
+        none = "none of them is" if len(tied) > 1 else "it is not"
+        return f"{text}; {none} clearly cheaper to run."
+    cheapest = names[verdict.alternative]
+    ratio = _ratio(cheapest.get("latency_p50_ms"), best.get("latency_p50_ms"))
+    price = f", at {times(ratio)} the time per text" if ratio is not None else ""
+    # What test says of TF-IDF has a sentence of its own.
+    test = [found for found in verdict.test if found.other == cheapest["point_id"] and found.other != _TFIDF]
+    told = f" (champion minus it on test: {in_numbers(test[0], verdict.reported)})" if test else ""
+    return f"{text}; the cheapest alternative is {_called(cheapest)}{price}{told}."
+
+
+def _several(names: dict[str, Row], points: Sequence[str]) -> str:
+    """Some points: named where they are few."""
+    if len(points) > _NAMED:
+        return f"{len(points)} others"
+    return " and ".join(_called(names[point]) for point in points)
+
+
+def _called(row: Row) -> str:
+    if row["kind"] != "baseline":
+        return point_name(row)
+    return ("the " if row["trial_id"] == "majority" else "") + shown(row["trial_id"])
+
+
+def _interval(row: Row, column: str) -> tuple[float, float] | None:
+    low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
+    return None if low is None or high is None else (low, high)
 
 
 def _baselines(rows: Sequence[Row]) -> list[Row]:

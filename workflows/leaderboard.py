@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 from trainables.arguments import Metric
@@ -16,8 +16,10 @@ from trainables.directory import SweepDirectory
 from trainables.files import read_json, write_json, write_text
 from trainables.records import Result
 from trainables.redaction import redact
+from workflows import verdict
 from workflows.plan import PlannedTrial
 from workflows.spreadsheet import as_csv
+from workflows.verdict import Verdict
 
 _SCORES = [f"{split}/{metric}" for split in ("validation", "test") for metric in ("accuracy", "f1_macro", "loss")]
 # What a trial cost, and what predicting with it costs; from its result, its checkpoint and its inference graph.
@@ -30,11 +32,15 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Ranked rows, best first, with the columns of the design; `champion` is a trial id, or None if none is DONE."""
+    """Ranked rows, best first, with the columns of the design; `champion` is a trial id, or None if none is DONE.
+
+    `verdict` is None where the predictions have not been looked at.
+    """
 
     metric: Metric
     rows: list[Row]
     champion: str | None
+    verdict: Verdict | None = None
 
     @property
     def key(self) -> str:
@@ -55,13 +61,21 @@ class Leaderboard:
     def read(cls, sweep: SweepDirectory) -> Self | None:
         """The leaderboard that was written last, or None. Raises CorruptFile."""
         try:
-            return cls(**read_json(sweep.leaderboard_json))
+            stored = read_json(sweep.leaderboard_json)
         except FileNotFoundError:
             return None
+        return cls(**{**stored, "verdict": verdict.stored(stored.get("verdict"))})
+
+    def judged(self, sweep: SweepDirectory, classes: int) -> Self:
+        """The same ranks, with what the predictions in the sweep directory prove: intervals, ties, and the verdict."""
+        found, columns = verdict.judge(sweep, self.rows, self.champion, self.metric, classes)
+        rows = [row | columns.get(row["trial_id"], dict.fromkeys(verdict.COLUMNS)) for row in self.rows]
+        return replace(self, rows=rows, verdict=found)
 
     def write(self, sweep: SweepDirectory) -> None:
         """Write leaderboard.json and leaderboard.csv."""
-        value = {"metric": self.metric, "champion": self.champion, "rows": self.rows}
+        found = self.verdict and self.verdict.model_dump(mode="json")
+        value = {"metric": self.metric, "champion": self.champion, "rows": self.rows, "verdict": found}
         write_json(sweep.leaderboard_json, value)
         columns = list(self.rows[0])
         write_text(sweep.leaderboard_csv, as_csv([columns, *([row[name] for name in columns] for row in self.rows)]))
@@ -110,7 +124,9 @@ def _baseline_row(name: str, result: Result | None, axes: list[str]) -> Row:
 
 def _outcome(result: Result | None) -> Row:
     counts = ("trainable_parameters", "total_parameters")
-    empty = dict.fromkeys(("epoch", *_SCORES, "point_mean", "point_std", *counts, *_COSTS, *_INFERENCE))
+    empty = dict.fromkeys(
+        ("epoch", *_SCORES, "point_mean", "point_std", *counts, *_COSTS, *_INFERENCE, *verdict.COLUMNS)
+    )
     if result is None:
         return {"status": "PENDING", "reason": None, "message": None} | empty
     return {

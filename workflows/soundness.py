@@ -5,6 +5,7 @@ Sealed JSON says so itself (`trainables.files`). What is damaged or missing rais
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,9 @@ def read_parquet(path: Path, **options: Any) -> pa.Table:
         raise CorruptFile(f"{path} is cut off or was changed: {' '.join(str(error).split())[:200]}") from None
 
 
-def read_predictions(directory: TrialDirectory, split: Split | None = None) -> pa.Table:
+def read_predictions(
+    directory: TrialDirectory, split: Split | None = None, columns: Sequence[str] | None = None
+) -> pa.Table:
     """The predictions of a trial or baseline, of one split or of all, where they are what its result was made of.
 
     Without a result, or with one of an earlier version, which has no hash of them, any table is taken.
@@ -44,7 +47,7 @@ def read_predictions(directory: TrialDirectory, split: Split | None = None) -> p
     known = Result.read(directory.result).predictions_sha256 if directory.result.exists() else None
     if known and path.exists() and sha256_file(path) != known:
         raise CorruptFile(f"{path} is cut off or was changed: its sha256 is not the one in {directory.result.name}")
-    return read_parquet(path, filters=[("split", "==", split)] if split else None)
+    return read_parquet(path, columns=columns, filters=[("split", "==", split)] if split else None)
 
 
 def epochs(directory: TrialDirectory, count: int | None = None) -> tuple[EpochRecord, ...]:

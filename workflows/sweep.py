@@ -179,6 +179,7 @@ def _rank(prepared: Prepared, planned: Sequence[PlannedTrial]) -> Leaderboard:
     done = {name: result.kind for name, result in results.items() if result.status == "DONE"}
     costs = {name: inference.columns(prepared.sweep, name, kind) for name, kind in done.items()}
     ranked = leaderboard.build(planned, results, prepared.config.baselines, metric, costs)
+    ranked = ranked.judged(prepared.sweep, len(prepared.data.labels))
     ranked.write(prepared.sweep)
     return ranked
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from workflows.headline import find, margin, other_axes, point_name
+from workflows.headline import find, in_numbers, other_axes, p_value, point_name
+from workflows.verdict import Compared, Verdict
 
 
 def row(kind: str = "trial", **values: Any) -> dict[str, Any]:
@@ -22,7 +23,8 @@ def tfidf(**values: Any) -> dict[str, Any]:
 
 
 def test_differences_and_ratios_are_those_of_the_rows() -> None:
-    headline = find([row(), tfidf()], "t1", "accuracy", 400)
+    ends = {"test/accuracy_low": 0.7053, "test/accuracy_high": 0.7899}
+    headline = find([row(**ends), tfidf()], "t1", "accuracy", 400)
     assert headline is not None
     (versus,) = headline.versus
     assert (versus.accuracy, versus.f1_macro) == (pytest.approx(0.05), pytest.approx(-0.02))
@@ -31,7 +33,7 @@ def test_differences_and_ratios_are_those_of_the_rows() -> None:
         "Against TF-IDF: accuracy +0.0500, macro-F1 −0.0200; 80× the training time, 12× the time per text."
     )
     assert headline.result == (
-        "Champion: MiniLM · full · lr 5e-05: accuracy 0.7500 (± 0.0424), macro-F1 0.7000 on 400 test texts."
+        "Champion: MiniLM · full · lr 5e-05: accuracy 0.7500 (0.7053 to 0.7899), macro-F1 0.7000 on 400 test texts."
     )
 
 
@@ -64,9 +66,103 @@ def test_unfinished_baselines_are_not_compared() -> None:
     assert headline is not None and headline.versus == ()
 
 
-def test_the_margin_is_the_normal_approximation() -> None:
-    assert margin(0.5, 100) == pytest.approx(0.098)
-    assert margin(0.5, None) is margin(None, 100) is None
+def compared(other: str, difference: float, p: float, **values: Any) -> Compared:
+    ends = {"low": difference - 0.02, "high": difference + 0.02}
+    return Compared.model_validate(
+        {"one": "p1", "other": other, "seeds": (1, 1), "difference": difference, "p": p, "corrected": p} | ends | values
+    )
+
+
+def sentences(*validation: Compared, **values: Any) -> list[str]:
+    rows = [
+        row(point_id="p1"),
+        row(trial_id="t2", point_id="p2", freeze="top-2", rank=2, latency_p50_ms=3.0),
+        row(trial_id="t3", point_id="p3", freeze="head", rank=3),
+        row(trial_id="t4", point_id="p4", model="tiny", rank=4),
+        tfidf(rank=5, point_id="tfidf"),
+    ]
+    verdict = Verdict(metric="accuracy", reported="accuracy", texts=250, validation=validation, **values)
+    found = find(rows, "t1", "accuracy", 400, verdict)
+    assert found is not None and found.sentences[1 : 1 + len(found.verdict)] == [*found.verdict]
+    return list(found.verdict)
+
+
+def test_the_verdict_ships_the_champion_and_names_the_cheapest_that_cannot_be_told_from_it() -> None:
+    told = sentences(compared("p2", 0.01, 0.4), compared("p3", 0.2, 0.001), alternative="t2")
+    assert told == [
+        "Ship MiniLM · full · lr 5e-05. On the 250 validation texts MiniLM · top-2 · lr 5e-05 cannot be told from it; "
+        "the cheapest alternative is MiniLM · top-2 · lr 5e-05, at 0.5× the time per text."
+    ]
+    (many,) = sentences(*(compared(name, 0.01, 0.4) for name in ("p2", "p3", "p4")))
+    assert "texts 3 others cannot be told from it; none of them is clearly cheaper to run." in many
+
+
+def test_the_verdict_says_where_the_champion_is_better_than_all_and_where_it_is_not_to_be_shipped() -> None:
+    (clear,) = sentences(compared("p2", 0.1, 0.01), compared("p3", 0.2, 0.001))
+    assert clear.endswith("lr 5e-05: on validation it is better than each of the 2 others, and not by chance.")
+    (worse,) = sentences(compared("tfidf", -0.1, 0.01), compared("p2", 0.0, 1.0))
+    assert worse == "Do not ship it: on validation TF-IDF is better than it, and not by chance."
+    (alone,) = sentences()
+    assert alone == "Ship MiniLM · full · lr 5e-05: there is nothing finished to compare it with."
+
+
+@pytest.mark.parametrize(
+    ("difference", "p", "told"),
+    [
+        (
+            0.07,
+            0.0184,
+            "It is better than TF-IDF, and not by chance: accuracy +0.0700 (+0.0500 to +0.0900, p = 0.018).",
+        ),
+        (0.01, 0.31, "It cannot be told from TF-IDF on test: accuracy +0.0100 (−0.0100 to +0.0300, p = 0.31)."),
+        (
+            -0.07,
+            1e-9,
+            "It is worse than TF-IDF, and not by chance: accuracy −0.0700 (−0.0900 to −0.0500, p < 0.001).",
+        ),
+    ],
+)
+def test_the_verdict_says_whether_the_gain_over_tfidf_is_real(difference: float, p: float, told: str) -> None:
+    assert sentences(test=(compared("tfidf", difference, p),))[1] == told
+
+
+@pytest.mark.parametrize(
+    ("difference", "p", "claim"),
+    [
+        (-0.05, 0.01, "Freezing lost accuracy: "),
+        (0.05, 0.01, "Freezing gained accuracy: "),
+        (-0.05, 0.2, "No effect of"),
+    ],
+)
+def test_the_verdict_says_whether_freezing_lost_anything(difference: float, p: float, claim: str) -> None:
+    found = compared("p1", difference, p, one="p2")
+    told = sentences(freezing=found)[1]
+    assert told.startswith(claim) and in_numbers(found, "accuracy") in told
+    assert "MiniLM · top-2 · lr 5e-05 against MiniLM · full · lr 5e-05 on test" in told
+
+
+def test_what_could_not_be_compared_is_named() -> None:
+    told = sentences(compared("p2", 0.1, 0.01), unusable={"t3": "its predictions are missing or damaged"})
+    assert told[-1].endswith("MiniLM · head · lr 5e-05 (t3).")
+    assert sentences(unusable={"t1": "gone"})[0] == (
+        "Nothing is tested, since there are no sound predictions of the champion."
+    )
+
+
+def test_a_loss_is_better_where_it_is_lower() -> None:
+    found = find(
+        [row(point_id="p1"), tfidf(point_id="tfidf")],
+        "t1",
+        "loss",
+        400,
+        Verdict(metric="loss", reported="accuracy", validation=(compared("tfidf", -0.1, 0.01),)),
+    )
+    assert found is not None and "better than the only other one" in found.verdict[0]
+
+
+def test_a_comparison_says_of_how_many_seeds_it_is_the_mean() -> None:
+    assert in_numbers(compared("p2", 0.1, 0.01, seeds=(3, 1)), "f1_macro").endswith("p = 0.01; mean of 3 and 1 seeds)")
+    assert [p_value(p) for p in (0.0009, 0.0499, 0.0184, 1.0)] == ["p < 0.001", "p = 0.0499", "p = 0.018", "p = 1"]
 
 
 def test_a_point_is_named_with_every_axis_in_use() -> None:

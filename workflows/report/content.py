@@ -19,6 +19,7 @@ from workflows.config import ErrorsConfig
 from workflows.headline import Headline, find, point_name
 from workflows.leaderboard import Leaderboard, Row
 from workflows.plan import PlannedTrial
+from workflows.verdict import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,6 +75,7 @@ class Content:
     runs: tuple[Run, ...]
     champion: Run | None
     costs: dict[str, InferenceCost]
+    verdict: Verdict | None
 
     @property
     def labels(self) -> list[str]:
@@ -125,7 +127,7 @@ class Content:
     @cached_property
     def headline(self) -> Headline | None:
         champion = self.champion.run_id if self.champion else None
-        return find(self.rows, champion, self.metric, self.test_texts)
+        return find(self.rows, champion, self.metric, self.test_texts, self.verdict)
 
     def label(self, run: Run) -> str:
         """The name of a trial, with its seed where there are several."""
@@ -175,7 +177,7 @@ def read(sweep: SweepDirectory) -> Content:
         for row in board.rows
     )
     champion = next((run for run in runs if run.run_id == board.champion), None)
-    return Content(sweep, found, board.metric, runs, champion, _costs(sweep))
+    return Content(sweep, found, board.metric, runs, champion, _costs(sweep), board.verdict)
 
 
 @dataclass(frozen=True)
@@ -216,12 +218,12 @@ def _leaderboard(
         known = {row.get("trial_id"): row.get("status") for row in stored.rows}
         states = {name: results[name].status if name in results else "PENDING" for name in (*specs, *baselines)}
         if known == states:
-            return stored
+            return stored if stored.verdict else stored.judged(sweep, len(found["labels"]))
     metric = found["config"].get("training", {}).get("metric_for_best_model", "accuracy")
     planned = [spec.planned for spec in specs.values()]
     kinds = dict.fromkeys(specs, "trial") | dict.fromkeys(baselines, "baseline")
     costs = {name: inference.columns(sweep, name, kind) for name, kind in kinds.items()}
-    return leaderboard.build(planned, results, baselines, metric, costs)
+    return leaderboard.build(planned, results, baselines, metric, costs).judged(sweep, len(found["labels"]))
 
 
 def _stored_leaderboard(sweep: SweepDirectory) -> Leaderboard | None:

@@ -46,6 +46,8 @@ def board(content: Content) -> Section:
         f"Ranked by {metric_name(content.metric)} on validation. Test was scored once, with the weights of the best "
         "epoch, and plays no part in the order."
     )
+    if any(row.get("tied") for row in content.rows):
+        lead += " Points that cannot be told from the champion's on validation are marked as tied."
     if content.several_seeds:
         lead += " Points rank by their mean over seeds; ± is the standard deviation between them."
     return Section("leaderboard", "Leaderboard", lead, [table])
@@ -101,8 +103,11 @@ def _columns(content: Content) -> list[_BoardColumn]:
         key("epoch", "epoch", numbers.whole),
         key(f"validation\n{metric_name(content.metric)}", ranked, numbers.score),
         _BoardColumn("mean ± std\nover seeds", _spread, numeric=True),
+        _BoardColumn("tied", _tied, numeric=False),
         key("test\naccuracy", "test/accuracy", numbers.score),
+        _BoardColumn("accuracy,\n95 %", lambda row: _interval(row, "test/accuracy")),
         key("test\nmacro-F1", "test/f1_macro", numbers.score),
+        _BoardColumn("macro-F1,\n95 %", lambda row: _interval(row, "test/f1_macro")),
         key("trained", "trainable_parameters", numbers.count),
         key("training\ntime", "train_seconds", numbers.duration),
         key("whole\ntime", "seconds", numbers.duration),
@@ -129,6 +134,15 @@ def _spread(row: BoardRow) -> str | None:
     """Only where a point has several seeds."""
     std = row.get("point_std")
     return None if std is None else f"{row['point_mean']:.4f} ± {std:.4f}"
+
+
+def _tied(row: BoardRow) -> str | None:
+    return "≈" if row.get("tied") else None
+
+
+def _interval(row: BoardRow, column: str) -> str | None:
+    low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
+    return None if low is None or high is None else f"{low:.3f}–{high:.3f}"
 
 
 def _mark(content: Content, row: BoardRow) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trainables.directory import SweepDirectory
 from trainables.files import new_directory, write_text
 from workflows import figures
-from workflows.headline import NO_CHAMPION, Headline, shown, signed, times
+from workflows.headline import NO_CHAMPION, Headline, interval, shown, signed, times
 from workflows.report import content as contents
 from workflows.report import numbers
 from workflows.report.content import Content
@@ -71,11 +71,9 @@ def render(content: Content, sections: Sequence[Section]) -> str:
 
 def tiles(headline: Headline) -> list[Tile]:
     """The numbers of the headline; those against a baseline are against the strongest one."""
-    rough = f"± {headline.margin:.4f}" if headline.margin is not None else ""
-    on = f"{headline.test_texts:,} test texts" if headline.test_texts else ""
     found = [
-        Tile("test accuracy", numbers.score(headline.accuracy), ", ".join(filter(None, (rough, on)))),
-        Tile("test macro-F1", numbers.score(headline.f1_macro)),
+        Tile("test accuracy", numbers.score(headline.accuracy), _interval(headline.accuracy_interval)),
+        Tile("test macro-F1", numbers.score(headline.f1_macro), _interval(headline.f1_macro_interval)),
     ]
     for versus in headline.versus[:1]:
         name = shown(versus.baseline)
@@ -86,6 +84,10 @@ def tiles(headline: Headline) -> list[Tile]:
         if versus.latency is not None:
             found.append(Tile("time per text", times(versus.latency), f"that of {name}"))
     return found
+
+
+def _interval(ends: tuple[float, float] | None) -> str:
+    return f"95 %: {interval(ends)}" if ends else ""
 
 
 def _progress(content: Content) -> str:

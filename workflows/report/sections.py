@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from workflows.report import closing, costs, lora, overview, scores, training
+from workflows.report import closing, costs, lora, overview, scores, training, verdicts
 from workflows.report.content import Content
 from workflows.report.page import Section
 
@@ -12,6 +12,7 @@ from workflows.report.page import Section
 SECTIONS: tuple[Callable[[Content], Section | None], ...] = (
     overview.data,
     overview.board,
+    verdicts.comparisons,
     training.learning_curves,
     training.schedules,
     scores.confusion,

@@ -14,7 +14,9 @@ from typing import Any
 from trainables.arguments import TrialSpec
 from trainables.records import SPLITS, EpochRecord, InferenceCost, Result, StepSeries
 from trainables.redaction import redact, redact_all
+from workflows.headline import find
 from workflows.printable import printable
+from workflows.verdict import INTERVALS, stored
 
 # (key, value, timestamp in ms, step)
 Metric = tuple[str, float, int, int]
@@ -25,6 +27,7 @@ _MAX_TAG = 8000
 _MAX_RUN_NAME = 250
 _MAX_DIGEST = 36
 _NOTE_ROWS = 20
+_MAX_SENTENCE = 600
 
 
 def class_key(index: int, count: int) -> str:
@@ -102,7 +105,14 @@ def sweep_metrics(board: dict[str, Any] | None, moment: int) -> list[Metric]:
     if not board or not board["champion"]:
         return []
     best: dict[str, Any] = next((row for row in board["rows"] if row["trial_id"] == board["champion"]), {})
-    names = ("validation/accuracy", "validation/f1_macro", "validation/loss", "test/accuracy", "test/f1_macro")
+    names = (
+        "validation/accuracy",
+        "validation/f1_macro",
+        "validation/loss",
+        "test/accuracy",
+        "test/f1_macro",
+        *INTERVALS,
+    )
     return [(name, float(best[name]), moment, 0) for name in names if best.get(name) is not None]
 
 
@@ -174,19 +184,28 @@ def _counts(data: dict[str, Any], split: str) -> dict[str, int]:
 
 
 def note(manifest: dict[str, Any], board: dict[str, Any] | None) -> str:
-    """The sweep in a few lines of markdown: data, classes, and the best rows of the leaderboard."""
+    """The sweep in a few lines of markdown: data, classes, the verdict, and the best rows of the leaderboard."""
     rows = manifest["data"]["rows"]
     sizes = ", ".join(f"{count:,} {split}" for split, count in rows.items())
     labels = manifest["labels"]
     classes = ", ".join(f"{class_key(index, len(labels))} = {_cell(name)}" for index, name in enumerate(labels[:100]))
     source = _cell(redact(manifest["data"]["path"]))
     lines = [f"**{_cell(manifest['name'])}**: {source} ({sizes})", "", f"Classes: {classes}"]
-    return "\n".join([*lines[:2], lines[2][:3000], *(_table(board) if board else [])])[:_MAX_TAG]
+    said = [*_verdict(board, rows.get("test")), *_table(board)] if board else []
+    return "\n".join([*lines[:2], lines[2][:3000], *said])[:_MAX_TAG]
+
+
+def _verdict(board: dict[str, Any], test_texts: int | None) -> Iterable[str]:
+    """What to ship and why, one sentence a paragraph."""
+    found = find(board["rows"], board["champion"], board["metric"], test_texts, stored(board.get("verdict")))
+    for sentence in [found.result, *found.verdict] if found else []:
+        yield ""
+        yield _escaped(redact(sentence)[:_MAX_SENTENCE])
 
 
 def _table(board: dict[str, Any]) -> Iterable[str]:
     scores = list(dict.fromkeys([f"validation/{board['metric']}", "test/accuracy", "test/f1_macro"]))
-    columns = ["rank", "model", "freeze", "learning_rate", "seed", "status", *scores]
+    columns = ["rank", "model", "freeze", "learning_rate", "seed", "status", scores[0], "tied", *scores[1:]]
     yield ""
     yield f"| {' | '.join(columns)} |"
     yield f"|{' --- |' * len(columns)}"
@@ -200,8 +219,14 @@ def _cell(value: Any) -> str:
     """A value as inert markdown on one line. Redact before: an escaped secret would not be known any more."""
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return "≈" if value else ""
     text = f"{value:.4g}" if isinstance(value, float) else " ".join(printable(str(value)).split())[:80]
-    return re.sub(r"([\\`*_\[\]<>|#!&])", r"\\\1", text)
+    return _escaped(text)
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([\\`*_\[\]<>|#!&])", r"\\\1", " ".join(printable(text).split()))
 
 
 def _shown(value: Any) -> str:

@@ -47,3 +47,23 @@ def test_several_seeds_have_a_mean_and_a_spread(tmp_path: Path) -> None:
     mean, _, spread = next(row["mean ± std\nover seeds"] for row in rows if row["freeze"] == "full").split()
     assert float(mean) == pytest.approx(sum(scores) / 2, abs=1e-4)
     assert float(spread) == pytest.approx(abs(scores[0] - scores[1]) / 2**0.5, abs=1e-4)
+
+
+def test_the_group_that_cannot_be_told_from_the_champion_is_marked(tmp_path: Path) -> None:
+    trials = [Trial(skill=4), Trial("top-2", skill=3.9), Trial("head", skill=0.5)]
+    rows = Page(write_report(sweeps.make(tmp_path / "reviews", trials=trials))).rows("Trials and baselines by rank")
+    assert {row["freeze"]: row["tied"] for row in rows if row["freeze"]} == {"full": "≈", "top-2": "≈", "head": ""}
+
+
+def test_every_test_score_stands_in_its_interval(sweep: SweepDirectory) -> None:
+    rows = Page(sweep.report).rows("Trials and baselines by rank")
+    shown = 0
+    for row in rows:
+        for score, ends in (("test\naccuracy", "accuracy,\n95 %"), ("test\nmacro-F1", "macro-F1,\n95 %")):
+            if row[score]:
+                low, high = map(float, row[ends].split("–"))
+                assert low <= float(row[score]) <= high
+                shown += 1
+            else:
+                assert row[ends] == ""
+    assert shown == 16

@@ -1,0 +1,43 @@
+"""The last screen: the verdict, and the group that cannot be told from the champion."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from jobs.summary import print_summary
+from tests.workflows.report import sweeps
+from tests.workflows.report.sweeps import Trial
+from workflows.leaderboard import Leaderboard
+from workflows.report import content
+from workflows.sweep import Outcome
+
+
+def screen(root: Path, trials: list[Trial]) -> tuple[str, Leaderboard]:
+    made = sweeps.make(root / "reviews", trials=trials)
+    read = content.read(made)
+    assert read.champion is not None
+    board = Leaderboard(read.metric, read.rows, read.champion.run_id, read.verdict)
+    stream = io.StringIO()
+    print_summary(Outcome(made, board, "sqlite:///x", sweeps.TEXTS), Console(file=stream, width=300))
+    return stream.getvalue(), board
+
+
+def test_the_group_is_marked_and_the_verdict_follows_the_champion(tmp_path: Path) -> None:
+    shown, board = screen(tmp_path, [Trial(skill=4), Trial("top-2", skill=3.9), Trial("head", skill=0.5)])
+    lines = shown.splitlines()
+    assert [" ≈ " in line for line in lines[1:6]] == [bool(row["tied"]) for row in board.rows]
+    assert sum(bool(row["tied"]) for row in board.rows) == 2
+    assert "≈ cannot be told from the champion by predictions on validation" in shown
+    champion = next(index for index, line in enumerate(lines) if line.startswith("Champion: MiniLM · full"))
+    assert lines[champion + 1].startswith("  Ship MiniLM · full · lr 5e-05. On the 90 validation texts MiniLM · top-2")
+    assert "better than TF-IDF, and not by chance" in lines[champion + 2]
+
+
+@pytest.mark.parametrize("other", [Trial("head", skill=0.1), Trial("head", status="FAILED")])
+def test_without_a_tie_there_is_no_column_for_one(other: Trial, tmp_path: Path) -> None:
+    shown, _ = screen(tmp_path, [Trial(skill=5), other])
+    assert "≈" not in shown and "not by chance" in shown

@@ -41,6 +41,7 @@ def test_a_finished_sweep_has_every_section_and_links_to_each(sweep: SweepDirect
     read = Page(sweep.report)
     assert read.anchors() == [
         *ALWAYS,
+        "verdict",
         "curves",
         "schedules",
         "confusion",
@@ -135,15 +136,15 @@ def test_a_baseline_that_has_no_result_is_said_to_be_missing(tmp_path: Path) -> 
         ({"trials": [Trial(), Trial("head", status="RUNNING")]}, {"lora"}, "1 of 2 trials have ended"),
         ({"trials": [Trial()]}, {"lora", "unfinished"}, "Champion: MiniLM"),
         ({"trials": [Trial()], "costs": False}, {"inference", "lora", "unfinished"}, "Champion: MiniLM"),
-        ({"trials": [Trial()], "baselines": ()}, {"lora", "unfinished"}, "Champion: MiniLM"),
+        ({"trials": [Trial()], "baselines": ()}, {"verdict", "lora", "unfinished"}, "Champion: MiniLM"),
         (
             {"trials": [Trial(status="FAILED"), Trial("head", status="FAILED")]},
-            {"classes", "policies", "lora", "errors"},
+            {"verdict", "classes", "policies", "lora", "errors"},
             "there is no champion",
         ),
         (
             {"trials": [Trial(status="PENDING")], "baselines": (), "costs": False},
-            {"curves", "schedules", "confusion", "classes", "policies", "inference", "lora", "errors"},
+            {"verdict", "curves", "schedules", "confusion", "classes", "policies", "inference", "lora", "errors"},
             "0 of 1 trials have ended",
         ),
     ],

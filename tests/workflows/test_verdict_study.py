@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 
 from trainables import predictions
 from trainables.directory import SweepDirectory
@@ -137,7 +137,8 @@ def test_equals_are_told_apart_in_one_of_twenty_sweeps_at_most_and_intervals_cov
     seen = study(tmp_path, 200)
     _LOG.info("200 sweeps of 8 equals: %s", seen)
     for claims in (seen.ties, seen.sentences, seen.runners_up):
-        assert np.mean(claims) <= 0.05
+        # 200 sweeps know a rate of 5 % to 1.5 points: what they must not do is refute it.
+        assert binomtest(sum(claims), len(claims), 0.05, alternative="greater").pvalue > 0.05
     for metric, covered in seen.covered.items():
         assert 0.93 <= np.mean(covered) <= 0.97, metric
     # Of the winner's lead that is luck, the estimate tells most and not twice as much.

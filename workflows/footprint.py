@@ -25,7 +25,7 @@ from workflows.prepare import Prepared
 
 # All weights are trained and kept in float32.
 _BYTES = 4
-# A state holds each weight that trains and AdamW's two averages of it.
+# A state holds each weight that trains and AdamW's two averages of it, at most: none of tokens that are not in train.
 _STATE_COPIES = 3
 # Two states are kept, and while a new one is written there are three.
 _STATES = 3

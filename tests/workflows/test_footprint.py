@@ -40,8 +40,10 @@ def test_the_bytes_of_a_trial_are_those_that_it_writes(tmp_path: Path) -> None:
     directory, states = TrialDirectory(Path(spec.directory)), []
     run_trial(spec, lambda _: states.append(footprint._bytes_in(directory.state)))
     estimated = footprint._Sizes(len(spec.labels), 64).of(spec.model, spec.freeze, spec.training)
-    # Between two writes there are two states; there is room for the third.
-    assert max(states) == pytest.approx(estimated.states * 2 / 3, rel=0.05)
+    # Between two writes there are two states; there is room for the third. Of tokens that do not occur in train a state
+    # has no averages, which cannot be known before.
+    whole = estimated.states * 2 / 3
+    assert 0.9 * whole < max(states) < 1.05 * whole
     assert footprint._bytes_in(directory.checkpoint) == pytest.approx(estimated.checkpoint, rel=0.1)
 
 

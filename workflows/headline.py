@@ -124,8 +124,8 @@ def find(
         accuracy=accuracy,
         f1_macro=best.get("test/f1_macro"),
         test_texts=test_texts,
-        accuracy_interval=_interval(best, "test/accuracy"),
-        f1_macro_interval=_interval(best, "test/f1_macro"),
+        accuracy_interval=interval_of(best, "test/accuracy"),
+        f1_macro_interval=interval_of(best, "test/f1_macro"),
         verdict=tuple(_verdict(rows, best, verdict)) if verdict else (),
         versus=tuple(_versus(best, row) for row in _baselines(rows)),
     )
@@ -134,6 +134,12 @@ def find(
 def interval(ends: tuple[float, float]) -> str:
     """A 95 % interval of a score: `0.6949 to 0.7806`."""
     return f"{ends[0]:.4f} to {ends[1]:.4f}"
+
+
+def interval_of(row: Row, column: str) -> tuple[float, float] | None:
+    """The 95 % interval that a row has of a score; None where it has none."""
+    low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
+    return None if low is None or high is None else (low, high)
 
 
 def in_numbers(compared: Compared, metric: str) -> str:
@@ -272,11 +278,6 @@ def _called(row: Row) -> str:
     if row["kind"] != "baseline":
         return point_name(row)
     return ("the " if row["trial_id"] == "majority" else "") + shown(row["trial_id"])
-
-
-def _interval(row: Row, column: str) -> tuple[float, float] | None:
-    low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
-    return None if low is None or high is None else (low, high)
 
 
 def _baselines(rows: Sequence[Row]) -> list[Row]:

@@ -117,7 +117,8 @@ def _run(prepared: Prepared, holding: Lease, console: Console) -> Outcome:
     attempts.end_all(sweep)
     with ThreadPoolExecutor(1) as background, contextlib.ExitStack() as stack:
         baselines = background.submit(_run_baselines, prepared)
-        background.submit(cluster.import_torch)
+        if prepared.earlier is None:
+            background.submit(cluster.import_torch)
         with phase(console, "starting Ray"):
             found = stack.enter_context(cluster.connect())
             stack.enter_context(logged_to(sweep.driver_log))

@@ -125,11 +125,11 @@ def _f1(accuracy: float) -> float:
 
 
 def test_a_few_sweeps_of_equals_are_called_ties_and_a_clear_winner_is_found(tmp_path: Path) -> None:
-    equal, clear = study(tmp_path, 6), study(tmp_path, 3, best=0.87)
+    equal, clear = study(tmp_path, 12), study(tmp_path, 3, best=0.87)
     assert sum(equal.ties) + sum(equal.sentences) + sum(equal.runners_up) <= 1
     assert all(clear.best_is_chosen) and all(clear.better_than_tfidf) and np.mean(clear.told_apart) > 0.9
-    # One unlucky draw of texts is missed by most intervals of its sweep at once: that is one sweep of six.
-    assert np.mean(equal.covered["accuracy"] + equal.covered["f1_macro"]) > 0.8
+    # One unlucky draw of texts is missed by most intervals of its sweep at once, so six sweeps were too few.
+    assert np.mean(equal.covered["accuracy"] + equal.covered["f1_macro"]) > 0.85
 
 
 @pytest.mark.slow

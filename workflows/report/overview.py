@@ -7,7 +7,7 @@ from typing import Any
 
 from trainables.records import SPLITS
 from trainables.redaction import redact
-from workflows.headline import metric_name, other_axes, shown
+from workflows.headline import interval_of, metric_name, other_axes, shown
 from workflows.leaderboard import Row as BoardRow
 from workflows.report import numbers
 from workflows.report.content import Content, status
@@ -141,8 +141,8 @@ def _tied(row: BoardRow) -> str | None:
 
 
 def _interval(row: BoardRow, column: str) -> str | None:
-    low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
-    return None if low is None or high is None else f"{low:.3f}–{high:.3f}"
+    ends = interval_of(row, column)
+    return f"{ends[0]:.3f}–{ends[1]:.3f}" if ends else None
 
 
 def _mark(content: Content, row: BoardRow) -> Any:

@@ -6,7 +6,7 @@ from workflows.headline import metric_name, p_value, point_name, shown, signed
 from workflows.leaderboard import Row as BoardRow
 from workflows.report.content import Content
 from workflows.report.page import Block, Column, Paragraph, Row, Section, Table
-from workflows.verdict import SIGNIFICANT, Choice, Compared
+from workflows.verdict import SIGNIFICANT, Choice, Compared, Verdict
 
 _ROWS = 50
 
@@ -18,7 +18,7 @@ def comparisons(content: Content) -> Section | None:
         return None
     blocks: list[Block] = []
     if verdict.validation:
-        blocks.append(_table(content, verdict.validation, verdict.test))
+        blocks.append(_table(content, verdict))
     if verdict.choice is not None:
         text = flattery(verdict.choice, verdict.metric, verdict.texts)
         blocks.append(Paragraph(text, "What choosing the best has flattered"))
@@ -53,21 +53,20 @@ def flattery(choice: Choice, metric: str, texts: int) -> str:
     )
 
 
-def _table(content: Content, validation: tuple[Compared, ...], test: tuple[Compared, ...]) -> Table:
+def _table(content: Content, verdict: Verdict) -> Table:
     points = {row["point_id"]: row for row in reversed(content.rows)}
-    on_test = {compared.other: compared for compared in test}
+    on_test = {compared.other: compared for compared in verdict.test}
     rows = []
-    for compared in validation[:_ROWS]:
+    for compared in verdict.validation[:_ROWS]:
         row, other = points[compared.other], on_test.get(compared.other)
         tied = "" if compared.is_real else "≈"
         rows.append(Row([_named(row), *_cells(compared), tied, *(_cells(other) if other else [""] * 3)]))
-    verdict = content.verdict
-    name, reported = (metric_name(metric) for metric in ((verdict.metric, verdict.reported) if verdict else ("", "")))
+    name, reported = metric_name(verdict.metric), metric_name(verdict.reported)
     columns = [Column("champion's point against", numeric=False)]
     columns += [Column(f"validation\n{name}"), Column("validation,\n95 %"), Column("validation,\ncorrected p")]
     columns += [Column("tied", numeric=False)]
     columns += [Column(f"test\n{reported}"), Column("test,\n95 %"), Column("test,\ncorrected p")]
-    rest = len(validation) - len(rows)
+    rest = len(verdict.validation) - len(rows)
     note = f"… {rest:,} more in leaderboard.json" if rest else ""
     return Table("The champion's point minus each other one", columns, rows, note=note)
 

@@ -40,6 +40,7 @@ from workflows.tracking.writer import Writer
 # `ray job stop` kills three seconds after it asks (SIGTERM); whoever sits at a terminal can press Ctrl-C again.
 _SECONDS_TO_KILL = 2.0
 _LAST_WORDS_SECONDS = 10.0
+_SECONDS_FOR_STATES = 30.0
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,9 @@ def _tracked(writer: Writer, holding: Lease, console: Console) -> Iterator[None]
             raise
         console.print("interrupted; closing the runs in MLflow …")
         hurried = interrupt.args == (signal.SIGTERM.name,)
-        writer.finish("KILLED", timeout=_SECONDS_TO_KILL if hurried else _LAST_WORDS_SECONDS)
+        timeout = _SECONDS_TO_KILL if hurried else _LAST_WORDS_SECONDS
+        if not writer.finish("KILLED", timeout, for_states=0.0 if hurried else _SECONDS_FOR_STATES):
+            console.print(escape(f"not all has reached MLflow ({writer.last_error}); the rest follows when you continue"))
         raise
     except BaseException:
         writer.finish("FAILED", timeout=_LAST_WORDS_SECONDS)

@@ -81,6 +81,7 @@ class Writer:
         self._turn = threading.Lock()
         self._wake = threading.Event()
         self._finishing = threading.Event()
+        self._ended = threading.Event()
         self._status = ""
         self._deadline = float("inf")
         self._delivered = False
@@ -115,12 +116,13 @@ class Writer:
         with self._turn:
             yield
 
-    def finish(self, status: str, timeout: float = 60.0) -> bool:
+    def finish(self, status: str, timeout: float = 60.0, *, for_states: float = 0.0) -> bool:
         """Deliver all that is left, end every run, and say whether that worked.
 
         `status` is the parent's: FINISHED, FAILED or KILLED. Waits for as long as something arrives at least every
         `timeout` seconds; after KILLED for `timeout` seconds in all, so that states come through but perhaps not
-        every figure.
+        every figure. Where even the states are not through by then, though the store refuses nothing, they have
+        `for_states` seconds more.
         """
         self._status, self._deadline = status, time.monotonic() + timeout
         self._finishing.set()
@@ -129,6 +131,8 @@ class Writer:
             before = self._mirror.sent if self._mirror else 0
             self._deadline = time.monotonic() + timeout
             self._thread.join(timeout + 1)
+            if status == "KILLED" and self.last_error is None:
+                self._ended.wait(for_states)
             if status == "KILLED" or before == (self._mirror.sent if self._mirror else 0):
                 break
         if self._thread.is_alive():
@@ -150,6 +154,7 @@ class Writer:
             failed = self._attempt(self._close if finishing else self._deliver)
             if finishing and (not failed or self._refused or time.monotonic() >= self._deadline):
                 self._delivered = not failed
+                self._ended.set()
                 return
             if failed:
                 # A notify must not shorten the pause, or a store that is away would be asked at every epoch.
@@ -196,6 +201,7 @@ class Writer:
         mirror.in_a_hurry = lambda: True
         mirror.deliver()
         mirror.close(self._status)
+        self._ended.set()
         mirror.in_a_hurry = lambda: False
         mirror.deliver()
         self._publish_all(mirror)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -595,6 +598,19 @@ def test_a_store_that_never_answers_costs_no_more_than_the_given_time(sweep: Swe
         assert not writer.finish("FINISHED", timeout=1)
     assert time.monotonic() - started < 4
     assert writer.last_error
+
+
+def test_an_interrupted_sweep_waits_for_a_slow_store_until_no_run_is_running(sweep: SweepDirectory) -> None:
+    recorded.epoch(sweep, FIRST, 1)
+    mirrored = mirror(sweep)
+    deliver(mirrored, "KILLED")
+    recorded.epoch(sweep, FIRST, 2)
+    with contextlib.closing(sqlite3.connect(sweep.root.parent / "mlflow.db", check_same_thread=False)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        threading.Timer(3.0, other.rollback).start()
+        writer = Writer(sweep, mirrored.uri, "demo")
+        writer.finish("KILLED", timeout=0.5, for_states=60.0)
+        assert {run.info.status for run in runs(mirrored).values()} == {"KILLED"}
 
 
 def test_the_ui_command_shows_the_store_on_this_machine_only(tmp_path: Path) -> None:

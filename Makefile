@@ -3,9 +3,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 PYTEST := $(BIN)/pytest
+# Two processes, a module of tests at a time (tests/conftest.py).
+TWO := --numprocesses 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format test-fast test-slow test-cluster test-browser faults bench curves audit clean
+.PHONY: help demo test test-all lint format test-fast test-slow test-cluster test-browser faults bench curves audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -22,11 +24,14 @@ $(INSTALLED): pyproject.toml constraints.txt requirements-demo.txt
 demo: $(INSTALLED) ## Run the demo sweep on real movie reviews, ending in a leaderboard
 	@$(BIN)/fleetune demo
 
-test: lint ## Lint, then run all tests
-	@$(PYTEST) -q --durations=5
+test: lint ## Lint, then run the fast tests and some of every other kind
+	@$(PYTEST) -q --durations=5 $(TWO) -m "not faults and (quick or not slow and not cluster and not browser)"
+
+test-all: lint ## Lint, then run all tests but the long fault suite; most of an hour
+	@$(PYTEST) -q --durations=20 $(TWO)
 
 test-fast: $(INSTALLED) ## Tests that take seconds
-	@$(PYTEST) -q -m "not slow and not cluster and not browser"
+	@$(PYTEST) -q $(TWO) -m "not faults and not slow and not cluster and not browser"
 
 test-slow: $(INSTALLED) ## Tests that run whole sweeps
 	@$(PYTEST) -q -m "slow and not cluster"
@@ -37,9 +42,10 @@ test-cluster: $(INSTALLED) ## Tests that submit jobs to a real Ray head
 test-browser: $(INSTALLED) ## Tests that look at pages in a real headless Chromium
 	@$(PYTEST) -q -m browser
 
-# FAULT_KILLS: how often the driver is killed in a row (3); FAULT_DAMAGES: how many files are damaged, one by one (1000).
+# FAULT_KILLS: how often the driver is killed in a row (3); FAULT_DAMAGES: how many files are damaged, one by one (1000);
+# FAULT_CONTINUE=1: only rounds that tests/faults/results.json does not know as passed.
 faults: $(INSTALLED) ## Kill, starve and cut off sweeps, ten times each; hours (FAULT_ROUNDS=1 FAULT_DAMAGES=40: less)
-	@FAULT_TABLE=tests/faults/RESULTS.md $(PYTEST) -q -m faults
+	@FAULT_RESULTS=tests/faults $(PYTEST) -q -m faults
 
 bench: $(INSTALLED) ## Time Fleetune against the plain loop and HF Trainer + Ray Tune (BENCH="--rows 500 --rounds 1")
 	@$(BIN)/python -m jobs.bench $(BENCH)

@@ -140,6 +140,13 @@ def _nodes(listed: list[dict]) -> Iterator[Node]:
             yield Node(node["NodeManagerAddress"], found.get("CPU", 0.0), found.get("GPU", 0.0), node["NodeID"])
 
 
+def is_able_now(request: Request) -> bool:
+    """Whether a node is there now that can run a trial, busy or not. For use inside `connect`."""
+    import ray
+
+    return bool(Cluster(tuple(_nodes(ray.nodes()))).able(request))
+
+
 def import_torch() -> None:
     """Import what `choose_precision` needs, in a thread beside `connect`, which is mostly waiting.
 

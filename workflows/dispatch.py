@@ -28,6 +28,7 @@ from workflows import attempts, cluster
 from workflows.cluster import Request
 from workflows.endings import Loss, record_stopped
 from workflows.handed import Group, Handed, OnReport, Source
+from workflows.quiet import printed_to
 from workflows.silence import Silence
 
 # How Ray's messages tell of a worker that its memory monitor killed.
@@ -38,6 +39,9 @@ _RAISED = "ray::"
 # it can say anything.
 _GRACE_SECONDS = 60.0
 _LOOK_SECONDS = 1.0
+# As long as a node may take to come back, or to be brought by an autoscaler.
+_SHORTAGE_SECONDS = 300.0
+_NODES = "nodes"
 # Where Linux counts, among much else, the processes that it has killed for want of memory.
 _COUNTERS = Path("/proc/vmstat")
 
@@ -75,7 +79,8 @@ def dispatch(
     {"trial", "status", …}. `log` takes what Ray and Tune would print. Tune gives up as a whole
     when Ray's memory monitor kills a worker (it handles only actor errors), so what is left is dispatched again,
     what may have taken the memory first and alone. Raises OSError where the storage does not take a trial's end,
-    InfrastructureError where Tune ends without having run anything.
+    InfrastructureError where Tune ends without having run anything, or where for five minutes (or `trial_timeout`, if
+    that is shorter) no node was there that could run a trial.
     """
     handed = Handed(source, on_report)
     while handed.more():
@@ -99,6 +104,7 @@ def _fit(
     from ray import tune
 
     resources = {"cpu": request.cpus, "gpu": request.gpus} if request.gpus else {"cpu": request.cpus}
+    silence, shortage = Silence(trial_timeout + _GRACE_SECONDS), Silence(min(trial_timeout, _SHORTAGE_SECONDS))
     with tempfile.TemporaryDirectory(prefix="fleetune-tune-") as scratch:
         tuner = tune.Tuner(
             tune.with_resources(train_group, resources),
@@ -114,7 +120,7 @@ def _fit(
                 name="sweep",
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[_listener(handed, on_report, Silence(trial_timeout + _GRACE_SECONDS))],
+                callbacks=[_listener(handed, on_report, silence), _watcher(silence, shortage, request)],
                 # What is lost is handed out again by us, who know what else was lost with it.
                 failure_config=tune.FailureConfig(max_failures=0),
             ),
@@ -127,7 +133,7 @@ def _fit(
             return _loss(str(error))
         except tune.TuneError as error:
             # How Tune reports what went wrong in a callback.
-            raise (_storage_error(error) or error) from None
+            raise (_cause(error) or error) from None
     return Loss()
 
 
@@ -158,10 +164,10 @@ class _Kernel:
         return 0
 
 
-def _storage_error(error: BaseException) -> OSError | None:
-    """The error of the storage that another one tells of."""
+def _cause(error: BaseException) -> OSError | InfrastructureError | None:
+    """The error of the storage or of the cluster that another one tells of."""
     found: BaseException | None = error
-    while found is not None and not isinstance(found, OSError):
+    while found is not None and not isinstance(found, OSError | InfrastructureError):
         found = found.__cause__ or found.__context__
     return found
 
@@ -251,42 +257,23 @@ def _named(trial: Any) -> Any:
 
 
 def _listener(handed: Handed, on_report: OnReport, silence: Silence) -> Any:
-    """A Tune callback that passes on what happens, and ends workers of which nothing is heard.
+    """A Tune callback that passes on what happens.
 
     Tune pickles its callbacks, so what they do it with is left out of their state.
     """
-    import ray
     from ray import tune
 
     class Listener(tune.Callback):
-        def __init__(self, handed: Handed, on_report: OnReport) -> None:
+        def __init__(self, handed: Handed, on_report: OnReport, silence: Silence) -> None:
             self.handed: Handed | None = handed
             self.on_report: OnReport | None = on_report
-            self.kernel = _Kernel()
             self.silence: Silence | None = silence
-            self.looked = time.monotonic()
-            self.ended: set[str] = set()
+            self.kernel = _Kernel()
 
         def __getstate__(self) -> dict[str, Any]:
-            return {"handed": None, "on_report": None, "kernel": None, "silence": None}
-
-        def on_step_end(self, *_: Any, trials: list[Any], **__: Any) -> None:
-            """Tune comes here several times a second, whatever its workers do."""
-            if self.silence is None or time.monotonic() - self.looked < _LOOK_SECONDS:
-                return
-            self.looked = time.monotonic()
-            actors = {trial.trial_id: trial.temporary_state.ray_actor for trial in trials if not trial.is_finished()}
-            for name in self.silence.too_long(name for name, actor in actors.items() if actor):
-                self.ended.add(name)
-                ray.kill(actors[name])
-
-        def on_trial_start(self, *_: Any, trial: Any, **__: Any) -> None:
-            if self.silence:
-                self.silence.heard(trial.trial_id)
+            return {"handed": None, "on_report": None, "silence": None, "kernel": None}
 
         def on_trial_result(self, *_: Any, trial: Any, result: dict[str, Any], **__: Any) -> None:
-            if self.silence:
-                self.silence.heard(trial.trial_id)
             if self.on_report is None or self.handed is None or "status" not in result:
                 return
             self.handed.addresses[result["trial"]] = result["node_ip"]
@@ -304,13 +291,57 @@ def _listener(handed: Handed, on_report: OnReport, silence: Silence) -> Any:
             if self.handed is None:
                 return
             loss = _loss(Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else "")
-            if self.silence and trial.trial_id in self.ended:
+            if self.silence and trial.trial_id in self.silence.overdue:
                 loss = Loss(silence=self.silence.limit)
             if loss == Loss() and self.kernel.has_killed():
                 loss = Loss(for_memory=True)
             self.handed.lost(_group(trial), loss)
 
-    return Listener(handed, on_report)
+    return Listener(handed, on_report, silence)
+
+
+def _watcher(silence: Silence, shortage: Silence, request: Request) -> Any:
+    """A Tune callback that ends workers of which nothing is heard, and the sweep where no node can run a trial.
+
+    (Tune itself would wait for one for ever.)
+    """
+    import ray
+    from ray import tune
+
+    class Watcher(tune.Callback):
+        def __init__(self, silence: Silence, shortage: Silence) -> None:
+            self.silence: Silence | None = silence
+            self.shortage: Silence | None = shortage
+            self.looked = time.monotonic()
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {"silence": None, "shortage": None}
+
+        def on_step_end(self, *_: Any, trials: list[Any], **__: Any) -> None:
+            """Tune comes here several times a second, whatever its workers do."""
+            if self.silence is None or self.shortage is None or time.monotonic() - self.looked < _LOOK_SECONDS:
+                return
+            self.looked = time.monotonic()
+            actors = {trial.trial_id: trial.temporary_state.ray_actor for trial in trials if not trial.is_finished()}
+            for name in self.silence.too_long(name for name, actor in actors.items() if actor):
+                ray.kill(actors[name])
+            if any(actors.values()) or cluster.is_able_now(request):
+                self.shortage.heard(_NODES)
+            if self.shortage.too_long([_NODES]):
+                raise InfrastructureError(
+                    f"for {self.shortage.limit:g} seconds no node was there that has {request}, as every trial asks "
+                    "for; nodes were lost. What was done is kept; the same command continues"
+                )
+
+        def on_trial_start(self, *_: Any, trial: Any, **__: Any) -> None:
+            if self.silence:
+                self.silence.heard(trial.trial_id)
+
+        def on_trial_result(self, *_: Any, trial: Any, **__: Any) -> None:
+            if self.silence:
+                self.silence.heard(trial.trial_id)
+
+    return Watcher(silence, shortage)
 
 
 def _group(trial: Any) -> Group:
@@ -323,13 +354,11 @@ def _quiet(log: Path) -> Iterator[None]:
     """Send what Ray and Tune print to a file. The progress table writes to the real terminal all the same."""
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "4")
+    # Tune would write all that it knows of all trials again and again; nobody reads it.
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1e9"
     # Only the end of an epoch has a score; the reports between have none.
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     # Ctrl-C is ours: Tune would swallow the first one.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    with (
-        log.open("a", encoding="utf-8") as stream,
-        contextlib.redirect_stdout(stream),
-        contextlib.redirect_stderr(stream),
-    ):
+    with printed_to(log):
         yield

@@ -1,15 +1,25 @@
-"""What Ray would write to the screen goes to the sweep's driver.log: the screen tells errors in Fleetune's words."""
+"""What Ray would write to the screen goes to the sweep's driver.log: the screen tells errors in Fleetune's words.
+
+People attach logs to issues, so secrets are taken out of it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
+
+from trainables.redaction import redact
 
 
 class _Log(logging.FileHandler):
     """A file of its own accord: where it cannot be written, as on a full disk, nothing is said of that."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Whoever needs the disk will say so; `logging` would print a traceback."""
@@ -36,6 +46,45 @@ def logged_to(log: Path) -> Iterator[None]:
             logger.removeHandler(file)
             logger.addHandler(handler)
         file.close()
+
+
+class _Redacted(io.TextIOBase):
+    """Passes whole lines on to a file, without secrets; the lines of a private key together."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self._held = file, ""
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def write(self, text: str) -> int:
+        self._held += text
+        whole, newline, rest = self._held.rpartition("\n")
+        if newline and whole.count("-----BEGIN") <= whole.count("-----END"):
+            self._file.write(redact(whole + newline))
+            self._held = rest
+        return len(text)
+
+    def close(self) -> None:
+        """What is held goes too; the file itself stays open."""
+        if not self.closed:
+            self._file.write(redact(self._held))
+        super().close()
+
+
+@contextlib.contextmanager
+def printed_to(log: Path) -> Iterator[None]:
+    """Inside the block what Python code prints goes to the end of a file, without secrets."""
+    with (
+        log.open("a", encoding="utf-8") as stream,
+        contextlib.closing(_Redacted(stream)) as redacted,
+        contextlib.redirect_stdout(redacted),
+        contextlib.redirect_stderr(redacted),
+    ):
+        yield
 
 
 def _loggers(root: str) -> Iterator[logging.Logger]:

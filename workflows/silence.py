@@ -1,4 +1,4 @@
-"""Workers that the driver hears nothing of: what is frozen cannot tell by itself that it hangs."""
+"""Workers that the driver hears nothing of: what is frozen cannot tell by itself that it hangs. Nor can lost nodes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ _LONGEST_PAUSE_SECONDS = 10.0
 
 
 class Silence:
-    """Adds up how long each worker was not heard of, by whatever name it has.
+    """Adds up how long each worker was not heard of, by whatever name it has. `overdue` has all that were told of.
 
     Time in which this process did not run is no silence: after it was suspended, it first has to hear what came in.
     """
 
     def __init__(self, limit: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.limit, self._clock = limit, clock
+        self.overdue: set[str] = set()
         self._seconds: dict[str, float] = {}
         self._asked = clock()
 
@@ -30,6 +31,7 @@ class Silence:
         passed, self._asked = min(now - self._asked, _LONGEST_PAUSE_SECONDS), now
         self._seconds = {name: self._seconds.get(name, 0.0) + passed for name in running}
         found = [name for name, seconds in self._seconds.items() if seconds > self.limit]
+        self.overdue.update(found)
         for name in found:
             self._seconds[name] = 0.0
         return found

@@ -7,6 +7,7 @@ happens, the sweep directory holds what was done, and the same command continues
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -88,7 +89,8 @@ def run_sweep(path: Path, overrides: Sequence[str], console: Console) -> Outcome
                     f"{prepared.sweep.root}: another process has taken this sweep over, because this one gave no sign "
                     "of life for a while; it goes on there"
                 ) from None
-            again = " ".join(["fleetune sweep", str(path), *(f"--set {override}" for override in overrides)])
+            values = (part for override in overrides for part in ("--set", override))
+            again = shlex.join(["fleetune", "sweep", str(path), *values])
             raise Interrupted(f"interrupted; finished trials are kept. Continue with: {again}") from None
 
 
@@ -209,7 +211,9 @@ def _tracked(writer: Writer, holding: Lease, console: Console) -> Iterator[None]
         hurried = interrupt.args == (signal.SIGTERM.name,)
         timeout = _SECONDS_TO_KILL if hurried else _LAST_WORDS_SECONDS
         if not writer.finish("KILLED", timeout, for_states=0.0 if hurried else _SECONDS_FOR_STATES):
-            console.print(escape(f"not all has reached MLflow ({writer.last_error}); the rest follows when you continue"))
+            console.print(
+                escape(f"not all has reached MLflow ({writer.last_error}); the rest follows when you continue")
+            )
         raise
     except BaseException:
         writer.finish("FAILED", timeout=_LAST_WORDS_SECONDS)

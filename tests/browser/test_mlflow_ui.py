@@ -13,7 +13,7 @@ from tests.mlflow_server import Server
 from trainables.directory import SweepDirectory
 from workflows.tracking.mirror import Mirror
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.quick]
 FIRST, SECOND = recorded.TRIALS
 MARK = "<b>seen as text</b>"
 # The pages keep their content in frames now and then; this is all text of the page itself.

@@ -14,7 +14,7 @@ import yaml
 
 from tests.faults import oracle
 from tests.faults.disturbed import Disturbed
-from tests.faults.results import Results
+from tests.faults.results import RECORDS, Results
 from tests.mlflow_server import Server
 from tests.tiny import tiny_model
 from tests.tiny_data import reviews_csv
@@ -79,8 +79,9 @@ def disturbed(workplace: Workplace, name: str, seed: int | list[int], server: Se
 
 @pytest.fixture(scope="session")
 def results() -> Iterator[Results]:
-    """What becomes the table of results, written where FAULT_TABLE says."""
-    found = Results()
+    """What becomes the table of results, kept in the folder that FAULT_RESULTS names."""
+    folder = os.environ.get("FAULT_RESULTS")
+    found = Results.read(Path(folder) / RECORDS) if folder else Results()
     yield found
-    if os.environ.get("FAULT_TABLE"):
-        found.write(Path(os.environ["FAULT_TABLE"]), TRIALS, EPOCHS)
+    if folder:
+        found.write(Path(folder), TRIALS, EPOCHS)

@@ -217,6 +217,22 @@ def node_lost(sweep: Disturbed) -> None:
     sweep.ends_well()
 
 
+def nodes_lost(sweep: Disturbed) -> None:
+    """The only node that can run a trial is lost, the head stays; another comes when the driver has given up."""
+    nodes = sweep.cluster()
+    lost = nodes.join("127.0.0.2")
+    sweep.start("resources.trial_timeout=40s")
+    sweep.some_way()
+    for process in nodes.processes(lost):
+        process.kill()
+    nodes.running.remove(lost)
+    code, output = sweep.wait()
+    assert code == 4, output
+    assert "no node was there that has 1 CPU" in output.replace("\n", " ")
+    nodes.join("127.0.0.3")
+    sweep.finish()
+
+
 def cluster_lost(sweep: Disturbed) -> None:
     """The head goes with all its nodes and with the driver, a job on it; there is another cluster then."""
     nodes = sweep.cluster()
@@ -358,7 +374,8 @@ FAULTS = (
     Fault("F03a", "Ctrl-C", "exit 130, runs KILLED, the same command finishes", _asked_to_stop(signal.SIGINT)),
     Fault("F03b", "SIGTERM, as `ray job stop` sends", "the same", _asked_to_stop(signal.SIGTERM)),
     Fault("F03c", "Ctrl-C twice", "ends at once, the same command finishes", asked_to_stop_twice),
-    Fault("F04", "a node is lost", "its trials go on elsewhere", node_lost),
+    Fault("F04a", "a node is lost", "its trials go on elsewhere", node_lost),
+    Fault("F04b", "every node but the head is lost", "exit 4; the same command finishes later", nodes_lost),
     Fault("F05", "the cluster is lost with its head", "the same command finishes on another", cluster_lost),
     Fault(
         "F06",
@@ -406,4 +423,20 @@ FAULTS = (
     ),
     Fault("F29", "the sweep is of another schema", "exit 2, nothing changed", another_schema),
     Fault("F30", "the data are others now", "exit 2 with a diff, nothing changed", other_data),
+)
+
+# The rest of the list, by number, name, and where it is tested or why it is not.
+ELSEWHERE = (
+    (
+        "F14",
+        "no memory left on a GPU",
+        "needs one; what follows is tested with memory that says no: trainables/test_room.py",
+    ),
+    ("F16", "a loss that is not finite", "trainables/test_training.py, test_midway.py, test_trial.py"),
+    ("F18", "a DataLoader's worker is killed", "there are none: batches are cut from token arrays in memory maps"),
+    ("F20", "GPUs that are not there", "jobs/test_sweep.py, jobs/test_preflight.py, workflows/test_cluster.py"),
+    ("F23", "the Hub is away", "workflows/data/test_sources.py, workflows/test_resolve.py"),
+    ("F24", "a worker with other versions", "workflows/test_preflight.py, jobs/test_preflight.py"),
+    ("F25", "a storage that is read-only or not shared", "workflows/test_preflight.py, jobs/test_preflight.py"),
+    ("F28", "hundreds of trials in one process", "measured by `make curves`: trials 20, 200, 1,000"),
 )

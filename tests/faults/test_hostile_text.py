@@ -104,6 +104,7 @@ return {
 
 @pytest.mark.browser
 @pytest.mark.parametrize("share", range(hostile.SHARES))
+@pytest.mark.quick
 def test_in_a_browser_the_report_shows_every_payload_and_runs_none(
     share: int, made: list[Made], open_page: Callable[[Path], Any]
 ) -> None:

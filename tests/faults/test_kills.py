@@ -73,9 +73,10 @@ def test_a_driver_that_is_killed_again_and_again_loses_no_finished_epoch_and_dou
         kept += len(finished)
         if kills == KILLS:
             break
-    results.notes.append(
+    results.say(
+        "kills",
         f"The driver was killed {kills} times in a row at random moments, in {number} sweeps: of {kept} epochs that "
-        "were finished then none was trained again, no run and no point was doubled."
+        "were finished then none was trained again, no run and no point was doubled.",
     )
 
 

@@ -22,7 +22,7 @@ from trainables.files import read_json
 ROOT = Path(__file__).parents[2]
 RAY = str(Path(sys.executable).parent / "ray")
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.quick, pytest.mark.timeout(600)]
 
 
 def free_ports(count: int) -> list[int]:

@@ -93,6 +93,7 @@ def test_an_optuna_sweep_knows_what_it_has_tried_and_ends(workplace: Workplace) 
     assert ends(workplace, "optuna") == after
 
 
+@pytest.mark.quick
 def test_asha_stops_hopeless_trials_for_good(workplace: Workplace) -> None:
     command = ("asha", "search.scheduler=asha", "search.grace_period=4", "training.num_train_epochs=6")
     # One at a time: the third trial runs in the process of the second, which is stopped.

@@ -249,6 +249,7 @@ def test_what_a_refused_sweep_left_does_not_count_for_other_data(workplace: Work
 
 
 @pytest.mark.slow
+@pytest.mark.quick
 def test_a_trial_that_fails_leaves_the_others_complete_and_exits_with_3(workplace: Workplace) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -269,6 +270,7 @@ def test_a_trial_that_fails_leaves_the_others_complete_and_exits_with_3(workplac
 
 
 @pytest.mark.slow
+@pytest.mark.quick
 def test_heads_train_together_and_are_trials_all_the_same(workplace: Workplace) -> None:
     command = ("sweep", "sweep.yaml", "--set", "name=heads", "--set", "tracking.register_as=null")
     space = "[{model: ./bert, freeze: head, learning_rate: [1e-3, 3e-3, 1e-2]}, {model: ./bert, learning_rate: 3e-3}]"
@@ -344,6 +346,7 @@ def test_a_trial_that_hangs_is_ended_and_tried_again_by_the_same_command(workpla
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.quick
 def test_an_interrupted_sweep_is_finished_by_the_same_command(workplace: Workplace, number: signal.Signals) -> None:
     name = f"cut-{number.name.lower()}"
     command = ("sweep", "sweep.yaml", "--set", f"name={name}", "--set", "training.num_train_epochs=30")

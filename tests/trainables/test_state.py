@@ -259,6 +259,7 @@ print(run_trial(spec).status, flush=True)
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("policy", "save_steps"), [("full", None), ("head", None), ("full", 3)])
+@pytest.mark.quick
 def test_kills_at_random_moments_lose_no_committed_epoch_and_change_no_bit(
     bert: Path, tmp_path: Path, policy: str, save_steps: int | None
 ) -> None:

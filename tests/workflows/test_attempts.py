@@ -71,6 +71,7 @@ def result(spec: TrialSpec) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["beginning", "state", "epoch-001.json", "epoch-003.json"])
+@pytest.mark.quick
 def test_a_frozen_worker_that_wakes_when_its_trial_is_done_elsewhere_changes_nothing(
     bert: Path, tmp_path: Path, moment: str
 ) -> None:

@@ -25,7 +25,7 @@ from workflows.dispatch import dispatch
 from workflows.quiet import logged_to
 from workflows.search import Listed
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 NAMES = ("calm-1", "bad", "calm-2", "calm-3", "calm-4")
 _GIB = 2**30
 # Enough for what others on this machine may begin meanwhile.
@@ -128,6 +128,7 @@ def begun(sweep: SweepDirectory) -> list[list[str]]:
     return [line.split() for line in (sweep.root / "begun.txt").read_text().splitlines()]
 
 
+@pytest.mark.quick
 def test_a_trial_that_takes_all_memory_fails_alone_and_the_others_end_done(
     starved: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

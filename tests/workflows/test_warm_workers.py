@@ -16,7 +16,7 @@ from trainables.precision import WORTHWHILE, Hardware
 from workflows import cluster as module
 from workflows.cluster import Cluster, Request, choose_precision, connect, run_on_worker, warm_up
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 ONE = Request(cpus=1, gpus=0)
 
 
@@ -87,6 +87,7 @@ def test_elsewhere_precision_is_probed_on_a_worker(cluster: Cluster) -> None:
     assert choose_precision(None, elsewhere, ONE) == choose_precision(None, cluster, ONE)
 
 
+@pytest.mark.quick
 def test_the_process_that_was_warmed_up_beside_trials_takes_the_calls_that_come_after_them(cluster: Cluster) -> None:
     import ray
 

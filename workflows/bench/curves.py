@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,40 +54,70 @@ class Curve(Frozen):
 
 @dataclass(frozen=True)
 class Axis:
-    """What grows, over which values, and what a sweep file says for one of them."""
+    """What grows, over which values, and what a sweep file says for one of them; it may name data in a folder."""
 
     unit: str
     values: Sequence[int]
-    overrides: Callable[[int], list[str]]
+    overrides: Callable[[int, Path], list[str]]
 
 
-def _trials(count: int) -> list[str]:
+def _trials(count: int, _: Path) -> list[str]:
     """Trials with next to nothing to train, each a group of its own, because each has a seed of its own."""
     space = f"search.space=[{{model: {_ONE_LAYER}, freeze: head, learning_rate: 1e-3}}]"
     return [*_TINY, space, f"search.seeds={list(range(1, count + 1))}"]
 
 
-def _heads(count: int) -> list[str]:
+def _heads(count: int, _: Path) -> list[str]:
     """Heads that differ in their rate only, so that workers train them together."""
     rates = [round(1e-3 + index * 1e-6, 9) for index in range(count)]
     return [*_TINY, f"search.space=[{{model: {_ONE_LAYER}, freeze: head, learning_rate: {rates}}}]"]
 
 
-def _rows(count: int) -> list[str]:
+def _rows(count: int, _: Path) -> list[str]:
     full = f"search.space=[{{model: {_MODEL}, freeze: full, learning_rate: [5e-5, 1e-4]}}]"
     return [full, f"data.sizes={{train: {count}, validation: 100, test: 100}}", "training.num_train_epochs=1"]
 
 
-def _length(times: int) -> list[str]:
-    return [*_rows(250), f"data.text_column={['text'] * times}"]
+def _length(times: int, folder: Path) -> list[str]:
+    return [*_rows(250, folder), f"data.text_column={['text'] * times}"]
+
+
+def _texts(count: int, folder: Path) -> list[str]:
+    """Texts of eight words and a head on one layer: what is left is what rows cost."""
+    path = folder / f"texts-{count}.parquet"
+    _write_texts(path, count)
+    columns = ["data.labels=null", "data.group_column=null", "data.label_column=label", "data.sizes={}"]
+    data = [*columns, f"data.path={path}", "data.splits={train: train, validation: validation, test: test}"]
+    space = f"search.space=[{{model: {_ONE_LAYER}, freeze: head, learning_rate: 1e-3}}]"
+    return [*data, space, "training.num_train_epochs=1", "training.per_device_train_batch_size=256"]
+
+
+def _write_texts(path: Path, count: int, *, batch: int = 50_000) -> None:
+    """Write `count` texts for training and a few to score, drawn from a few hundred words, the same each time."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    random = np.random.default_rng(0)
+    # Words of three letters, bad to tur.
+    words = np.array(["".join(letters) for letters in itertools.product("bdklmnprst", "aeiou", "bdklmnpr")])
+    schema = pa.schema([("text", pa.string()), ("label", pa.string()), ("split", pa.string())])
+    pieces = [("train", min(batch, count - start)) for start in range(0, count, batch)]
+    with pq.ParquetWriter(path, schema) as writer:
+        for split, rows in [*pieces, ("validation", 100), ("test", 100)]:
+            drawn = random.integers(len(words), size=(rows, 8))
+            texts = [" ".join(row) for row in words[drawn]]
+            labels = ["good" if first < len(words) // 2 else "bad" for first in drawn[:, 0]]
+            writer.write_table(pa.table({"text": texts, "label": labels, "split": [split] * rows}, schema=schema))
 
 
 # By the name of the curve.
 AXES: Mapping[str, Axis] = {
-    "trials": Axis("empty trial", (20, 200), _trials),
+    "trials": Axis("empty trial", (20, 200, 1000), _trials),
     "heads": Axis("head of a group", (1, 4, 16, 64), _heads),
     "rows": Axis("training text of two trials", (250, 500, 1000, 2000), _rows),
     "length": Axis("repeat of each text (27 tokens)", (1, 2, 4, 8), _length),
+    "texts": Axis("short training text of a head", (10_000, 100_000, 1_000_000), _texts),
 }
 
 
@@ -102,7 +133,7 @@ def _curve(load: Load, name: str, axis: Axis, tell: Callable[[str], None]) -> Cu
     points = []
     with tempfile.TemporaryDirectory(prefix="fleetune-curves-") as scratch:
         for value in axis.values:
-            run = run_sweep(load(axis.overrides(value)), Path(scratch))
+            run = run_sweep(load(axis.overrides(value, Path(scratch))), Path(scratch))
             points.append(Point(value=value, seconds=run.seconds, peak_bytes=run.peak_bytes))
             tell(f"{name} · {value}: {run.seconds:.1f} s, largest process {run.peak_bytes / 1e9:.2f} GB")
     return Curve(name=name, unit=axis.unit, points=tuple(points))

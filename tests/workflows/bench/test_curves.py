@@ -27,14 +27,16 @@ def test_an_unknown_curve_is_named_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(("name", "expected"), [("trials", [1, 1, 1, 1]), ("heads", [4])])
-def test_empty_trials_are_groups_of_their_own_and_heads_share_one(name: str, expected: list[int]) -> None:
+def test_empty_trials_are_groups_of_their_own_and_heads_share_one(
+    name: str, expected: list[int], tmp_path: Path
+) -> None:
     from jobs.curves import _CONFIG
     from workflows import plan
     from workflows.groups import groups
     from workflows.plan import Planner
     from workflows.resolve import resolve_models
 
-    config = load(_CONFIG, AXES[name].overrides(4))
+    config = load(_CONFIG, AXES[name].overrides(4, tmp_path))
     planner = Planner(config, resolve_models(plan.points(config)), "data", ("a", "b"), "fp32")
     assert [len(group) for group in groups(plan.grid(planner), config.search, None)] == expected
 
@@ -46,7 +48,7 @@ def test_a_curve_has_the_time_and_the_memory_of_each_sweep(tmp_path: Path, monke
     file = tmp_path / "sweep.yaml"
     file.write_text(f"name: tiny\ndata: {{path: {tmp_path / 'reviews.csv'}}}\nsearch: {{space: []}}\n")
 
-    def overrides(count: int) -> list[str]:
+    def overrides(count: int, _: Path) -> list[str]:
         space = f"search.space=[{{model: {tmp_path / 'model'}, freeze: head, learning_rate: 1e-3}}]"
         return [space, f"search.seeds={list(range(count))}", "training.num_train_epochs=1"]
 

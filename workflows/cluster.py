@@ -28,6 +28,8 @@ _MODELS = (
 _BASELINES = ("sklearn.feature_extraction.text", "sklearn.linear_model")
 _OBJECT_STORE_BYTES = 100 * 2**20
 _RETRIES = 2
+# Far longer than it takes to measure or export the largest encoder: who needs more hangs, or gets no worker.
+_CALL_SECONDS = 1800
 # The name of the actor that `warm_up` starts, in the job's own namespace.
 _WARM = "fleetune-warm"
 
@@ -197,7 +199,7 @@ def run_on_worker(function: Callable[..., Result], request: Request, *arguments:
         # There is none, or it has died.
         return _on_worker(function, request, arguments, calls=0)
     try:
-        found: Result = ray.get(warm.call.remote(function, arguments))
+        found: Result = ray.get(warm.call.remote(function, arguments), timeout=_CALL_SECONDS)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     except ray.exceptions.RayError:
@@ -213,10 +215,14 @@ def _on_worker(function: Callable[..., Result], request: Request, arguments: Seq
     resources = {"num_cpus": request.cpus, "num_gpus": request.gpus}
     # Left to itself, Ray lets a process with a GPU answer one call only.
     task = ray.remote(**resources, max_calls=calls, max_retries=_RETRIES)(function)
+    call = task.remote(*arguments)
     try:
-        found: Result = ray.get(task.remote(*arguments))
+        found: Result = ray.get(call, timeout=_CALL_SECONDS)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
+    except ray.exceptions.GetTimeoutError as error:
+        ray.cancel(call, force=True)
+        raise InfrastructureError(f"{function.__name__} got no answer from a worker in {_CALL_SECONDS} s") from error
     except ray.exceptions.RayError as error:
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise InfrastructureError(f"a worker was lost while it ran {function.__name__}: {first}") from error

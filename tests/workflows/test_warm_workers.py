@@ -6,6 +6,7 @@ import dataclasses
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,10 @@ def fail() -> None:
     raise ValueError("bad input")
 
 
+def hang() -> None:
+    time.sleep(300)
+
+
 class Trial:
     def process(self) -> int:
         return os.getpid()
@@ -62,6 +67,16 @@ def test_one_process_takes_call_after_call_and_another_one_what_comes_after_its_
     with pytest.raises(InfrastructureError, match="a worker was lost while it ran die"):
         run_on_worker(die, ONE)
     assert run_on_worker(process, ONE) not in (first, os.getpid())
+
+
+def test_a_call_that_gets_no_answer_ends_in_words_and_leaves_the_worker_free(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CALL_SECONDS", 15)
+    every = Request(cpus=int(cluster.nodes[0].cpus), gpus=0)
+    with pytest.raises(InfrastructureError, match="hang got no answer from a worker in 15 s"):
+        run_on_worker(hang, every)
+    assert run_on_worker(process, every) != os.getpid()
 
 
 def test_precision_is_probed_on_the_cpu_of_a_worker_with_as_many_threads(

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from jobs.run import application, run
 from jobs.screen import Screen
-from jobs.source import Source
+from jobs.source import Source, Uncalibrated
 from trainables.errors import BadInput
 from trainables.records import Evaluation
 from workflows.printable import json_line
@@ -27,6 +27,7 @@ def evaluate(
         list[str] | None, typer.Option(metavar="RAW=NAME", help="What a raw label is called; may be given many times.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    uncalibrated: Uncalibrated = False,
 ) -> None:
     """Print metrics, scores per class and the confusion matrix on a labelled file.
 
@@ -42,7 +43,9 @@ def evaluate(
 
     names = _mapping(label or [])
     texts, pairs, labels = read_labelled(str(file), text_column, text_pair_column, label_column)
-    found = score(load_classifier(source), texts, pairs, labels, lambda raw: names.get(raw, raw))
+    found = score(
+        load_classifier(source, calibrated=not uncalibrated), texts, pairs, labels, lambda raw: names.get(raw, raw)
+    )
     if as_json:
         typer.echo(json_line(found.model_dump(mode="json")))
     else:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from jobs.run import application, run
 from jobs.screen import Screen
-from jobs.source import Source
+from jobs.source import Source, Uncalibrated
 from trainables.errors import BadInput
 from workflows.printable import json_line
 
@@ -26,8 +26,9 @@ def predict(
     text_column: Annotated[str, typer.Option(help="Column of the texts in --file.")] = "text",
     text_pair_column: Annotated[str | None, typer.Option(help="Column of the second sentences in --file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per text.")] = False,
+    uncalibrated: Uncalibrated = False,
 ) -> None:
-    """Print the label and the probability of each label, for each text.
+    """Print the label and the probability of each label, for each text; the probabilities are calibrated.
 
     **Examples**
 
@@ -40,7 +41,7 @@ def predict(
     from workflows.predict import load_classifier
     from workflows.predict import predict as label
 
-    predictions = label(load_classifier(source), found, pairs)
+    predictions = label(load_classifier(source, calibrated=not uncalibrated), found, pairs)
     if as_json:
         for prediction in predictions:
             typer.echo(json_line(vars(prediction)))

@@ -1,4 +1,4 @@
-"""The argument that names a trained classifier, the same for every command that takes one."""
+"""What every command that takes a trained classifier is told of it: which one, and whether to calibrate it."""
 
 from __future__ import annotations
 
@@ -13,4 +13,9 @@ Source = Annotated[
         "`models:/name@alias`.",
         show_default=False,
     ),
+]
+
+Uncalibrated = Annotated[
+    bool,
+    typer.Option("--uncalibrated", help="Probabilities as they come out of training, without the fitted temperature."),
 ]

@@ -203,3 +203,7 @@ class SweepDirectory:
 
     def baseline(self, name: str) -> TrialDirectory:
         return TrialDirectory(self.baselines / name)
+
+    def run(self, name: str, kind: str) -> TrialDirectory:
+        """The directory of a trial, or of a baseline, by its `kind`."""
+        return self.trial(name) if kind == "trial" else self.baseline(name)

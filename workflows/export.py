@@ -6,6 +6,7 @@ from pathlib import Path
 
 from trainables.directory import SweepDirectory, TrialDirectory
 from trainables.errors import BadInput, InfrastructureError
+from workflows import confidence
 from workflows.predict import find_classifier, is_baseline
 from workflows.soundness import read_predictions
 
@@ -17,8 +18,10 @@ _CHECKED_TEXTS = 64
 def export(source: str, destination: Path) -> Path:
     """Write the classifier that `source` names as a directory for `pipeline("text-classification", …)`.
 
-    The export is loaded again and compared with the checkpoint. Raises BadInput where `destination` is not empty or
-    `source` is a baseline, InfrastructureError where the two do not give the same logits.
+    The export is loaded again and compared with the checkpoint. The pipeline's probabilities are those before
+    calibration; the temperature lies beside the weights in calibration.json, where `fleetune predict` finds it.
+    Raises BadInput where `destination` is not empty or `source` is a baseline, InfrastructureError where the two do
+    not give the same logits.
     """
     from trainables import checkpoint
 
@@ -30,6 +33,7 @@ def export(source: str, destination: Path) -> Path:
         )
     checkpoint.export(folder, destination)
     _compare(folder, destination)
+    confidence.export(folder, destination)
     return destination
 
 

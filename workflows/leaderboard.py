@@ -16,7 +16,7 @@ from trainables.directory import SweepDirectory
 from trainables.files import read_json, write_json, write_text
 from trainables.records import Result
 from trainables.redaction import redact
-from workflows import verdict
+from workflows import confidence, verdict
 from workflows.plan import PlannedTrial
 from workflows.spreadsheet import as_csv
 from workflows.verdict import Verdict
@@ -25,6 +25,7 @@ _SCORES = [f"{split}/{metric}" for split in ("validation", "test") for metric in
 # What a trial cost, and what predicting with it costs; from its result, its checkpoint and its inference graph.
 _COSTS = ("seconds", "train_seconds", "peak_memory_bytes", "texts_at_once", "checkpoint_bytes")
 _INFERENCE = ("latency_p50_ms", "latency_p95_ms", "throughput")
+_CALIBRATION = confidence.COLUMNS
 _RANKED = ("DONE", "STOPPED")
 
 Row = dict[str, Any]
@@ -90,7 +91,7 @@ def build(
 ) -> Leaderboard:
     """Rank trials and baselines. `results` is keyed by trial id or baseline name; a missing one is PENDING.
 
-    `costs` has, by the same keys, what was measured beside a result: checkpoint_bytes and the inference columns.
+    `costs` has, by the same keys, what was measured beside a result: checkpoint_bytes, inference, calibration.
     """
     axes = list(dict.fromkeys(axis for trial in planned for axis in trial.axes))
     rows = [_trial_row(trial, results.get(trial.trial_id), axes) for trial in planned]
@@ -125,7 +126,7 @@ def _baseline_row(name: str, result: Result | None, axes: list[str]) -> Row:
 def _outcome(result: Result | None) -> Row:
     counts = ("trainable_parameters", "total_parameters")
     empty = dict.fromkeys(
-        ("epoch", *_SCORES, "point_mean", "point_std", *counts, *_COSTS, *_INFERENCE, *verdict.COLUMNS)
+        ("epoch", *_SCORES, "point_mean", "point_std", *counts, *_COSTS, *_INFERENCE, *_CALIBRATION, *verdict.COLUMNS)
     )
     if result is None:
         return {"status": "PENDING", "reason": None, "message": None} | empty

@@ -6,7 +6,7 @@ An encoder and a baseline are used alike: both are a Classifier.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +14,7 @@ from trainables.directory import SweepDirectory, TrialDirectory
 from trainables.errors import BadInput, CorruptFile
 from trainables.files import is_committed, read_json
 from trainables.records import Evaluation, Result
+from workflows import confidence
 from workflows.baselines import Baseline, load_baseline
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ _BATCH = 64
 
 
 class Classifier(Protocol):
-    """What labels texts. `labels[i]` names column i of its logits; `bytes` is its size as it would be shipped."""
+    """What labels texts. `labels[i]` names column i of its logits; `bytes` is its size as it would be shipped.
+
+    Its calibrated probabilities are the softmax of logits / `temperature`.
+    """
 
     @property
     def labels(self) -> tuple[str, ...]: ...
@@ -33,9 +37,11 @@ class Classifier(Protocol):
     def parameters(self) -> int | None: ...
     @property
     def bytes(self) -> int: ...
+    @property
+    def temperature(self) -> float: ...
 
     def logits(self, texts: list[str], pairs: list[str] | None = None) -> np.ndarray:
-        """Logits, shape (texts, labels); their softmax is the probabilities."""
+        """Logits, shape (texts, labels); their softmax is the probabilities before calibration."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class EncoderClassifier:
     tokenizer: Any
     labels: tuple[str, ...]
     max_length: int
+    temperature: float = 1.0
 
     @property
     def device(self) -> str:
@@ -76,6 +83,7 @@ class BaselineClassifier:
     baseline: Baseline
     bytes: int
     device: str = "cpu"
+    temperature: float = 1.0
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -99,23 +107,24 @@ class Prediction:
     probabilities: dict[str, float]
 
 
-def load_classifier(source: str, *, merge: bool = True, device: str = "cpu") -> Classifier:
+def load_classifier(source: str, *, merge: bool = True, device: str = "cpu", calibrated: bool = True) -> Classifier:
     """Load the classifier that `source` names: a sweep directory (its champion), a trial, checkpoint or export
     directory, the directory of a baseline, or `models:/name@alias` in the MLflow registry.
 
     An encoder is put on `device`, with LoRA adapters merged into its weights unless `merge` is false; a baseline has
-    no adapters and stays on the CPU. Raises BadInput where `source` is none of these, CorruptFile where its files
-    are not what was written.
+    no adapters and stays on the CPU. Without `calibrated` its temperature is 1. Raises BadInput where `source` is none
+    of these, CorruptFile where its files are not what was written.
     """
     folder = find_classifier(source)
+    temperature = confidence.temperature(folder) if calibrated else 1.0
     if is_baseline(folder):
         file = TrialDirectory(folder).model
-        return BaselineClassifier(load_baseline(TrialDirectory(folder)), file.stat().st_size)
-    return load_encoder(folder, merge=merge, device=device)
+        return BaselineClassifier(load_baseline(TrialDirectory(folder)), file.stat().st_size, temperature=temperature)
+    return replace(load_encoder(folder, merge=merge, device=device), temperature=temperature)
 
 
 def load_encoder(folder: Path, *, merge: bool = True, device: str = "cpu") -> EncoderClassifier:
-    """Load a checkpoint or export directory; see `load_classifier`."""
+    """Load a checkpoint or export directory, without its temperature; see `load_classifier`."""
     from trainables import checkpoint
 
     if is_committed(folder):
@@ -194,12 +203,12 @@ def _champion(sweep: SweepDirectory) -> str:
 
 
 def predict(classifier: Classifier, texts: list[str], pairs: list[str] | None = None) -> list[Prediction]:
-    """Label each text. An empty list gives an empty list."""
+    """Label each text, with probabilities at the classifier's temperature. An empty list gives an empty list."""
     from scipy.special import softmax
 
     if not texts:
         return []
-    probabilities = softmax(classifier.logits(texts, pairs), axis=1)
+    probabilities = softmax(classifier.logits(texts, pairs) / classifier.temperature, axis=1)
     return [
         Prediction(text, classifier.labels[row.argmax()], dict(zip(classifier.labels, row.tolist(), strict=True)))
         for text, row in zip(texts, probabilities, strict=True)
@@ -209,9 +218,9 @@ def predict(classifier: Classifier, texts: list[str], pairs: list[str] | None = 
 def evaluate(
     classifier: Classifier, texts: list[str], pairs: list[str] | None, labels: list[str], rename: Callable[[str], str]
 ) -> Evaluation:
-    """Score a classifier on labelled texts; `rename` turns a raw label into a label name.
+    """Score a classifier on labelled texts, at its temperature; `rename` turns a raw label into a label name.
 
-    Raises BadInput for a label that the classifier does not know.
+    The temperature changes the loss and nothing else. Raises BadInput for a label that the classifier does not know.
     """
     import numpy as np
 
@@ -223,4 +232,4 @@ def evaluate(
         known = ", ".join(classifier.labels)
         raise BadInput(f"label {unknown[0]!r}: the classifier knows {known}; map it with --label {unknown[0]}=NAME")
     ids = np.array([classifier.labels.index(name) for name in named])
-    return score(classifier.logits(texts, pairs), ids, classifier.labels)
+    return score(classifier.logits(texts, pairs) / classifier.temperature, ids, classifier.labels)

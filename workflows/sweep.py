@@ -22,7 +22,7 @@ from trainables.arguments import Precision
 from trainables.directory import SweepDirectory
 from trainables.errors import InfrastructureError, Interrupted
 from trainables.files import remove_scratch
-from workflows import attempts, cluster, inference, leaderboard, lease, manifest, preflight, publish, trials
+from workflows import attempts, cluster, confidence, inference, leaderboard, lease, manifest, preflight, publish, trials
 from workflows.baselines import run_baseline
 from workflows.cluster import Cluster, Request
 from workflows.export import export_trial
@@ -181,7 +181,12 @@ def _rank(prepared: Prepared, planned: Sequence[PlannedTrial]) -> Leaderboard:
     metric = prepared.config.training.metric_for_best_model
     results = trials.results(prepared, planned)
     done = {name: result.kind for name, result in results.items() if result.status == "DONE"}
-    costs = {name: inference.columns(prepared.sweep, name, kind) for name, kind in done.items()}
+    for name, kind in done.items():
+        confidence.keep(prepared.sweep.run(name, kind))
+    costs = {
+        name: {**inference.columns(prepared.sweep, name, kind), **confidence.columns(prepared.sweep.run(name, kind))}
+        for name, kind in done.items()
+    }
     ranked = leaderboard.build(planned, results, prepared.config.baselines, metric, costs)
     ranked = ranked.judged(prepared.sweep, len(prepared.data.labels))
     ranked.write(prepared.sweep)

@@ -170,7 +170,7 @@ def _read(
     splits: dict[Judged, _Split] = {}
     unusable = {}
     for name, kind in runs:
-        directory = sweep.trial(name) if kind == "trial" else sweep.baseline(name)
+        directory = sweep.run(name, kind)
         try:
             found = _answers_of(directory, classes)
         except CorruptFile:

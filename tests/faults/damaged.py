@@ -50,6 +50,7 @@ KINDS = {
     "epoch": r"tiny/trials/\w+/epoch-\d+\.json",
     "result": r"tiny/trials/\w+/result\.json",
     "predictions": r"tiny/trials/\w+/predictions\.parquet",
+    "calibration": r"tiny/(trials|baselines)/\w+/calibration\.json",
     "checkpoint": r"tiny/trials/\w+/checkpoint/(?!COMMIT).*",
     "checkpoint COMMIT": r"tiny/trials/\w+/checkpoint/COMMIT",
     "state": r"tiny/trials/\w+/state/.*/(?!COMMIT).*",
@@ -70,7 +71,7 @@ KINDS = {
 }
 # What a trial costs is measured anew where it is made anew.
 _MEASURED = re.compile("seconds|bytes|latency|throughput")
-_FOR_THE_CHAMPION = ("manifest", "leaderboard.json", "checkpoint", "checkpoint COMMIT")
+_FOR_THE_CHAMPION = ("manifest", "leaderboard.json", "checkpoint", "checkpoint COMMIT", "calibration")
 
 
 class Ended(SystemExit):
@@ -282,10 +283,12 @@ def _report(sweep: SweepDirectory) -> tuple[str, str]:
         for name in (
             "block_rates",
             "confusion_matrix",
+            "coverage",
             "curves",
             "dots",
             "learning_rate",
             "panels",
+            "reliability",
             "scatter",
             "schedules",
         ):

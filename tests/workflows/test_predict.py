@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", BASELINES)
 def test_predictions_of_a_loaded_baseline_are_those_it_was_ranked_by(folder: Path, name: str) -> None:
     directory = SweepDirectory(folder / "runs/x").baseline(name)
-    classifier = load_classifier(str(directory.root))
+    classifier = load_classifier(str(directory.root), calibrated=False)
     texts = pq.read_table(folder / "data/test.parquet")
     recorded = pq.read_table(directory.predictions, filters=[("split", "==", "test")]).to_pylist()
     for prediction, row in zip(predict(classifier, texts["text"].to_pylist()), recorded, strict=True):

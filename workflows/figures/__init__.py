@@ -6,6 +6,7 @@ dash, too. Shading is one hue from light to dark. Text from data is shown as wri
 
 from __future__ import annotations
 
+from workflows.figures.confidence import coverage, reliability
 from workflows.figures.curves import Curve, block_rates, curves, learning_rate, schedules
 from workflows.figures.dots import Panel, dots, panels
 from workflows.figures.matrix import confusion_matrix
@@ -19,10 +20,12 @@ __all__ = [
     "block_rates",
     "brief",
     "confusion_matrix",
+    "coverage",
     "curves",
     "dots",
     "learning_rate",
     "panels",
+    "reliability",
     "save",
     "scatter",
     "schedules",

@@ -14,7 +14,7 @@ from trainables.directory import SweepDirectory, TrialDirectory
 from trainables.errors import BadInput, CorruptFile
 from trainables.files import read_json
 from trainables.records import EpochRecord, Evaluation, InferenceCost, Result
-from workflows import inference, leaderboard, manifest, soundness
+from workflows import confidence, inference, leaderboard, manifest, soundness
 from workflows.config import ErrorsConfig
 from workflows.headline import Headline, find, point_name
 from workflows.leaderboard import Leaderboard, Row
@@ -222,7 +222,13 @@ def _leaderboard(
     metric = found["config"].get("training", {}).get("metric_for_best_model", "accuracy")
     planned = [spec.planned for spec in specs.values()]
     kinds = dict.fromkeys(specs, "trial") | dict.fromkeys(baselines, "baseline")
-    costs = {name: inference.columns(sweep, name, kind) for name, kind in kinds.items()}
+    costs = {
+        name: {
+            **inference.columns(sweep, name, kind),
+            **(confidence.columns(sweep.run(name, kind)) if _is_done(results.get(name)) else {}),
+        }
+        for name, kind in kinds.items()
+    }
     return leaderboard.build(planned, results, baselines, metric, costs).judged(sweep, len(found["labels"]))
 
 
@@ -231,6 +237,10 @@ def _stored_leaderboard(sweep: SweepDirectory) -> Leaderboard | None:
     with contextlib.suppress(CorruptFile):
         return Leaderboard.read(sweep)
     return None
+
+
+def _is_done(result: Result | None) -> bool:
+    return result is not None and result.status == "DONE"
 
 
 def _epochs_of(planned: _Planned | None, result: Result | None) -> int | None:

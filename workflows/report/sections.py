@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from workflows.report import closing, costs, lora, overview, scores, training, verdicts
+from workflows.report import closing, confidence, costs, lora, overview, scores, training, verdicts
 from workflows.report.content import Content
 from workflows.report.page import Section
 
@@ -17,6 +17,7 @@ SECTIONS: tuple[Callable[[Content], Section | None], ...] = (
     training.schedules,
     scores.confusion,
     scores.per_class,
+    confidence.calibration,
     costs.policies,
     costs.inference,
     lora.lora,

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from trainables.arguments import TrialSpec
 from trainables.records import SPLITS, EpochRecord, InferenceCost, Result, StepSeries
 from trainables.redaction import redact, redact_all
+from workflows.confidence import COLUMNS as CALIBRATION
 from workflows.headline import find
 from workflows.printable import printable
 from workflows.verdict import INTERVALS, stored
@@ -112,6 +113,7 @@ def sweep_metrics(board: dict[str, Any] | None, moment: int) -> list[Metric]:
         "test/accuracy",
         "test/f1_macro",
         *INTERVALS,
+        *CALIBRATION,
     )
     return [(name, float(best[name]), moment, 0) for name in names if best.get(name) is not None]
 
@@ -121,6 +123,11 @@ def inference_metrics(cost: InferenceCost, result: Result | None) -> list[Metric
     names = ("latency_p50_ms", "latency_p95_ms", "throughput")
     step = (result.step if result else None) or 0
     return [(f"inference/{name}", float(getattr(cost, name)), cost.measured, step) for name in names]
+
+
+def calibration_metrics(columns: Mapping[str, float], result: Result) -> list[Metric]:
+    """The temperature of a trial or baseline, and how well it is calibrated on test, at the step of its weights."""
+    return [(name, value, result.ended, result.step or 0) for name, value in columns.items()]
 
 
 def table_tags(paths: Sequence[str]) -> dict[str, str]:

@@ -25,7 +25,7 @@ from trainables.errors import CorruptFile
 from trainables.files import read_json, sha256_file, sha256_json
 from trainables.records import EpochRecord, InferenceCost, Result
 from trainables.redaction import redact
-from workflows import inference
+from workflows import confidence, inference
 from workflows.config import ErrorsConfig
 from workflows.tracking import artifacts, content, store
 from workflows.tracking.mark import Mark, RunMark
@@ -35,6 +35,8 @@ TRIAL_TAG = "fleetune.trial_id"
 CHAMPION_TAG = "fleetune.champion"
 # While trials run, drawing takes at most one part in this of the time: workers need the cores more.
 _DRAWING_SHARE = 20
+# Figures of the report that show the champion alone and go to its run too.
+_CHAMPIONS_PLOTS = ("reliability", "coverage")
 
 
 @dataclass(frozen=True)
@@ -290,6 +292,9 @@ class Mirror:
             self.client.log_artifacts(run.run_id, scratch)
         if tables:
             store.set_tags(self.client, run.run_id, content.table_tags(tables))
+        if result.status == "DONE":
+            calibrated = content.calibration_metrics(confidence.columns(child.directory), result)
+            store.log_metrics(self.client, run.run_id, calibrated)
         run.artifacts = True
         self.sent += 1
         self._drawing_from = time.monotonic() + _DRAWING_SHARE * (time.monotonic() - started)
@@ -312,6 +317,9 @@ class Mirror:
         with tempfile.TemporaryDirectory(prefix="fleetune-artifacts-") as scratch:
             artifacts.write_sweep(Path(scratch), self.sweep, manifest, board)
             self.client.log_artifacts(mark.parent_run_id, scratch)
+        if champion in mark.runs:
+            for path in filter(Path.exists, (self.sweep.figures / f"{name}.png" for name in _CHAMPIONS_PLOTS)):
+                self.client.log_artifact(mark.runs[champion].run_id, str(path), "plots")
         mark.parent_content = digest
 
     def _last_moment(self, name: str | None = None) -> int:

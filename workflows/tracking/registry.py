@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from trainables.errors import BadInput, InfrastructureError, nearest
-from trainables.files import is_committed, new_directory, sha256_file, sha256_json
+from trainables.files import is_committed, new_directory, read_json, sha256_file, sha256_json
 from trainables.redaction import redact
+from workflows.confidence import FILE as CALIBRATION
 from workflows.tracking.store import is_refusal, open_client
 
 ALIAS = "champion"
@@ -92,13 +93,17 @@ def _new_version(client: Any, run_id: str, folder: Path, name: str, tags: dict[s
     )
     with tempfile.TemporaryDirectory(prefix="fleetune-model-") as scratch:
         _save(folder, Path(scratch) / "model", described)
+        _add_calibration(folder, Path(scratch) / "model")
         client.log_model_artifacts(logged.model_id, str(Path(scratch) / "model"))
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     _create_name(client, name)
     # Not models:/<id>, which a SQLite registry looks up in the process's own store.
     source = logged.artifact_location
-    return str(client.create_model_version(name, source, run_id, tags, model_id=logged.model_id).version)
+    made = client.create_model_version(
+        name, source, run_id, tags, description=_description(folder), model_id=logged.model_id
+    )
+    return str(made.version)
 
 
 def _save(folder: Path, destination: Path, described: Any) -> None:
@@ -119,6 +124,13 @@ def _save(folder: Path, destination: Path, described: Any) -> None:
             signature=_signature(),
             pip_requirements=_requirements(),
         )
+
+
+def _add_calibration(folder: Path, saved: Path) -> None:
+    """Put the temperature beside the weights, where `fetch` finds it. MLflow's own predictions do not use it."""
+    if (folder / CALIBRATION).exists():
+        weights = min(saved.rglob("config.json"), key=lambda path: len(path.parts))
+        shutil.copyfile(folder / CALIBRATION, weights.parent / CALIBRATION)
 
 
 def _create_name(client: Any, name: str) -> None:
@@ -146,6 +158,17 @@ def _requirements() -> list[str]:
     import importlib.metadata
 
     return [f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in _LIBRARIES]
+
+
+def _description(folder: Path) -> str | None:
+    """What whoever loads a version must know of its probabilities."""
+    if not (folder / CALIBRATION).exists():
+        return None
+    temperature = read_json(folder / CALIBRATION)["temperature"]
+    return (
+        "Scores are softmax(logits), not calibrated. Calibrated ones are softmax(logits / temperature), with the "
+        f"temperature {temperature:.6g} that is in {CALIBRATION} beside the weights; `fleetune predict` uses it."
+    )
 
 
 def _store(uri: str) -> str:

@@ -46,6 +46,7 @@ def test_a_finished_sweep_has_every_section_and_links_to_each(sweep: SweepDirect
         "schedules",
         "confusion",
         "classes",
+        "calibration",
         "policies",
         "inference",
         "lora",

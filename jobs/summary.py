@@ -105,6 +105,7 @@ def _findings(outcome: Outcome) -> list[str]:
         lines += [f"  {escape(sentence)}" for sentence in found.verdict[1:]]
         lines += [f"  {escape(versus.sentence)}" for versus in found.versus]
         lines.append(f"  [dim]{escape(found.caveat)}[/]")
+    lines += [f"[yellow]Look again:[/] {escape(warning)}" for warning in board.warnings]
     for row in board.rows:
         if row["status"] == "FAILED":
             lines.append(f"[red]FAILED({row['reason']})[/] trial {row['trial_id']}: {escape(row['message'] or '')}")

@@ -25,11 +25,11 @@ from torch import nn
 
 from trainables import freeze, model_folder, models
 from trainables.arguments import ModelSpec, Precision, TrainingArguments, TrialSpec
+from trainables.directory import WEIGHTS
 from trainables.errors import BadInput, CorruptFile
 from trainables.files import COMMIT, is_committed, new_directory, read_json, verify
 from trainables.records import Record
 
-WEIGHTS = "trainable.safetensors"
 INFO = "checkpoint.json"
 
 

@@ -17,6 +17,8 @@ from typing import NamedTuple
 _EPOCH = re.compile(r"epoch-(\d+)\.json")
 _STATE = re.compile(r"epoch-(\d+)(?:-step-(\d+))?")
 ATTEMPTS = ".attempts"
+# The weights that trained, in the folder of a checkpoint.
+WEIGHTS = "trainable.safetensors"
 
 
 class StateFolder(NamedTuple):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _TOP = "top-N"
+_HASHED_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,9 @@ def frozen_hash(model: nn.Module) -> str:
     for name, parameter in sorted(model.named_parameters()):
         if not parameter.requires_grad:
             digest.update(name.encode() + b"\0")
-            digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+            # In parts, because a table of embeddings may have a gigabyte that need not be copied at once.
+            for part in parameter.detach().reshape(-1).split(_HASHED_AT_ONCE):
+                digest.update(part.cpu().numpy())
     return digest.hexdigest()
 
 

@@ -105,6 +105,9 @@ class Result(Record):
     `predictions_sha256` is the hash of predictions.parquet; null without one or from an earlier version.
     `texts_at_once` is set where the device was out of memory: how many texts it ran at most in one pass from then on.
     Batches stayed what they were.
+    `frozen_sha256` are hashes of the frozen weights before training and at its end; null where all weights train.
+    `moved` is how far the weights that train are from where they began, relative to their norm there (an estimate from
+    a sample). Both are null in records of earlier versions.
     """
 
     kind: Literal["trial", "baseline"]
@@ -123,6 +126,8 @@ class Result(Record):
     peak_memory_bytes: int | None = None
     predictions_sha256: str | None = None
     texts_at_once: int | None = None
+    frozen_sha256: tuple[str, str] | None = None
+    moved: float | None = None
     started: int
     ended: int
 

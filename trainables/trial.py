@@ -10,17 +10,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import nn
 
-from trainables import checkpoint, dropout, freeze, memory, models, predictions, prefix, trained_rows
+from trainables import checkpoint, dropout, freeze, memory, models, movement, predictions, prefix, trained_rows
 from trainables.arguments import TrialSpec
 from trainables.attempt import Attempt, Progress, Report, now
 from trainables.errors import TrialFailure
 from trainables.metrics import score
 from trainables.midway import Midway
+from trainables.movement import Start
 from trainables.precision import without_denormals
 from trainables.records import EpochRecord, Result, Split, StepSeries
 from trainables.room import Room
@@ -57,6 +59,7 @@ class Setting:
     total_steps: int
     measured: bool
     room: Room
+    start: Start
 
     @classmethod
     def of(cls, spec: TrialSpec) -> Setting:
@@ -71,7 +74,13 @@ class Setting:
         dropout.replace(model)
         trained_rows.replace(model, splits["train"])
         steps = spec.training.num_train_epochs * spec.training.optimizer_steps(len(splits["train"]))
-        return cls(device, model, splits, steps, measured, Room(device))
+        return cls(device, model, splits, steps, measured, Room(device), Start.of(model))
+
+    @cached_property
+    def frozen_sha256(self) -> tuple[str, str] | None:
+        """Hashes of what is frozen, before training and now; for when all training here is over."""
+        after = movement.frozen_hash(self.model)
+        return (self.start.frozen, after) if self.start.frozen and after else None
 
     def attach(self, spec: TrialSpec, split: Split, alive: Callable[[], None]) -> float:
         """Give a split what the frozen layers give for it, once; returns the seconds that this took."""
@@ -189,6 +198,8 @@ def evaluate(attempt: Attempt, setting: Setting) -> None:
             peak_memory_bytes=memory.peak_bytes(setting.device) if setting.measured else None,
             predictions_sha256=written,
             texts_at_once=setting.room.texts_at_once,
+            frozen_sha256=setting.frozen_sha256,
+            moved=setting.start.distance(setting.model),
             started=attempt.started,
             ended=now(),
         )

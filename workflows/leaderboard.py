@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from trainables.arguments import Metric
@@ -16,14 +16,16 @@ from trainables.directory import SweepDirectory
 from trainables.files import read_json, write_json, write_text
 from trainables.records import Result
 from trainables.redaction import redact
-from workflows import confidence, verdict
+from workflows import confidence, knobs, verdict
+from workflows.headline import point_name
 from workflows.plan import PlannedTrial
 from workflows.spreadsheet import as_csv
 from workflows.verdict import Verdict
 
 _SCORES = [f"{split}/{metric}" for split in ("validation", "test") for metric in ("accuracy", "f1_macro", "loss")]
-# What a trial cost, and what predicting with it costs; from its result, its checkpoint and its inference graph.
-_COSTS = ("seconds", "train_seconds", "peak_memory_bytes", "texts_at_once", "checkpoint_bytes")
+# What a trial cost, how far that moved its weights, and what predicting with it costs; from its result, its
+# checkpoint and its inference graph.
+_COSTS = ("seconds", "train_seconds", "peak_memory_bytes", "texts_at_once", "moved", "checkpoint_bytes")
 _INFERENCE = ("latency_p50_ms", "latency_p95_ms", "throughput")
 _CALIBRATION = confidence.COLUMNS
 _RANKED = ("DONE", "STOPPED")
@@ -35,13 +37,15 @@ Row = dict[str, Any]
 class Leaderboard:
     """Ranked rows, best first, with the columns of the design; `champion` is a trial id, or None if none is DONE.
 
-    `verdict` is None where the predictions have not been looked at.
+    `verdict` is None where the predictions have not been looked at. `warnings` are sentences on trials that did not do
+    what they were told (`workflows.knobs`).
     """
 
     metric: Metric
     rows: list[Row]
     champion: str | None
     verdict: Verdict | None = None
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def key(self) -> str:
@@ -68,16 +72,19 @@ class Leaderboard:
         return cls(**{**stored, "verdict": verdict.stored(stored.get("verdict"))})
 
     def judged(self, sweep: SweepDirectory, classes: int) -> Self:
-        """The same ranks, with what the predictions in the sweep directory prove: intervals, ties, and the verdict."""
+        """The same ranks, with what the sweep directory proves: intervals, ties, the verdict, and what to doubt."""
         found, columns = verdict.judge(sweep, self.rows, self.champion, self.metric, classes)
         rows = [row | columns.get(row["trial_id"], dict.fromkeys(verdict.COLUMNS)) for row in self.rows]
-        return replace(self, rows=rows, verdict=found)
+        done = [row for row in rows if row["kind"] == "trial" and row["status"] == "DONE"]
+        several = len({row.get("seed") for row in done}) > 1
+        names = {row["trial_id"]: point_name(row) + (f" · seed {row.get('seed')}" if several else "") for row in done}
+        return replace(self, rows=rows, verdict=found, warnings=knobs.findings(sweep, names))
 
     def write(self, sweep: SweepDirectory) -> None:
         """Write leaderboard.json and leaderboard.csv."""
         found = self.verdict and self.verdict.model_dump(mode="json")
-        value = {"metric": self.metric, "champion": self.champion, "rows": self.rows, "verdict": found}
-        write_json(sweep.leaderboard_json, value)
+        own = {"metric": self.metric, "champion": self.champion, "rows": self.rows}
+        write_json(sweep.leaderboard_json, {**own, "verdict": found, "warnings": self.warnings})
         columns = list(self.rows[0])
         write_text(sweep.leaderboard_csv, as_csv([columns, *([row[name] for name in columns] for row in self.rows)]))
 
@@ -143,6 +150,7 @@ def _outcome(result: Result | None) -> Row:
         "train_seconds": result.train_seconds,
         "peak_memory_bytes": result.peak_memory_bytes,
         "texts_at_once": result.texts_at_once,
+        "moved": result.moved,
     }
 
 

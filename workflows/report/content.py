@@ -76,6 +76,7 @@ class Content:
     champion: Run | None
     costs: dict[str, InferenceCost]
     verdict: Verdict | None
+    warnings: Sequence[str] = ()
 
     @property
     def labels(self) -> list[str]:
@@ -177,7 +178,7 @@ def read(sweep: SweepDirectory) -> Content:
         for row in board.rows
     )
     champion = next((run for run in runs if run.run_id == board.champion), None)
-    return Content(sweep, found, board.metric, runs, champion, _costs(sweep), board.verdict)
+    return Content(sweep, found, board.metric, runs, champion, _costs(sweep), board.verdict, board.warnings)
 
 
 @dataclass(frozen=True)

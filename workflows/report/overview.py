@@ -11,7 +11,7 @@ from workflows.headline import interval_of, metric_name, other_axes, shown
 from workflows.leaderboard import Row as BoardRow
 from workflows.report import numbers
 from workflows.report.content import Content, status
-from workflows.report.page import Column, Facts, Row, Section, Table
+from workflows.report.page import Column, Facts, Paragraph, Row, Section, Table
 
 _ROWS = 50
 _OPEN_CLASSES = 30
@@ -51,6 +51,14 @@ def board(content: Content) -> Section:
     if content.several_seeds:
         lead += " Points rank by their mean over seeds; ± is the standard deviation between them."
     return Section("leaderboard", "Leaderboard", lead, [table])
+
+
+def doubts(content: Content) -> Section | None:
+    """Trials that did not do what they were told."""
+    if not content.warnings:
+        return None
+    lead = "A knob that does nothing, or a run that learns nothing, makes a comparison mean less than it seems to."
+    return Section("doubts", "Did the knobs do anything?", lead, [Paragraph(text) for text in content.warnings])
 
 
 def _classes(content: Content) -> Table:

@@ -12,6 +12,7 @@ from workflows.report.page import Section
 SECTIONS: tuple[Callable[[Content], Section | None], ...] = (
     overview.data,
     overview.board,
+    overview.doubts,
     verdicts.comparisons,
     training.learning_curves,
     training.schedules,

@@ -28,6 +28,7 @@ _MAX_TAG = 8000
 _MAX_RUN_NAME = 250
 _MAX_DIGEST = 36
 _NOTE_ROWS = 20
+_NOTE_WARNINGS = 5
 _MAX_SENTENCE = 600
 
 
@@ -97,6 +98,7 @@ def _costs(result: Result) -> list[Metric]:
         "texts_at_once": result.texts_at_once,
         "trainable_parameters": result.trainable_parameters,
         "total_parameters": result.total_parameters,
+        "moved": result.moved,
     }
     return [(key, float(value), result.ended, result.step or 0) for key, value in costs.items() if value is not None]
 
@@ -198,7 +200,7 @@ def note(manifest: dict[str, Any], board: dict[str, Any] | None) -> str:
     classes = ", ".join(f"{class_key(index, len(labels))} = {_cell(name)}" for index, name in enumerate(labels[:100]))
     source = _cell(redact(manifest["data"]["path"]))
     lines = [f"**{_cell(manifest['name'])}**: {source} ({sizes})", "", f"Classes: {classes}"]
-    said = [*_verdict(board, rows.get("test")), *_table(board)] if board else []
+    said = [*_verdict(board, rows.get("test")), *_warnings(board), *_table(board)] if board else []
     return "\n".join([*lines[:2], lines[2][:3000], *said])[:_MAX_TAG]
 
 
@@ -208,6 +210,12 @@ def _verdict(board: dict[str, Any], test_texts: int | None) -> Iterable[str]:
     for sentence in [found.result, *found.verdict] if found else []:
         yield ""
         yield _escaped(redact(sentence)[:_MAX_SENTENCE])
+
+
+def _warnings(board: dict[str, Any]) -> Iterable[str]:
+    for warning in board.get("warnings", [])[:_NOTE_WARNINGS]:
+        yield ""
+        yield f"Look again: {_escaped(redact(warning)[:_MAX_SENTENCE])}"
 
 
 def _table(board: dict[str, Any]) -> Iterable[str]:

@@ -13,6 +13,8 @@ from tests.tiny import tiny_model, tiny_tokenizer
 from trainables.directory import SweepDirectory
 from trainables.errors import BadInput, InfrastructureError
 from trainables.files import read_json, write_json
+from workflows import confidence
+from workflows.predict import load_classifier
 from workflows.tracking import registry
 from workflows.tracking.mirror import Mirror
 from workflows.tracking.writer import Writer, default_uri
@@ -125,6 +127,20 @@ def test_what_is_fetched_is_the_exported_directory_and_it_classifies(mirror: Mir
     (expected,) = pipeline("text-classification", str(exported[FIRST]))("a good film")
     assert answer == expected
     assert answer["label"] in recorded.LABELS
+
+
+def test_a_temperature_goes_with_a_version_to_whoever_fetches_it_and_a_version_says_what_its_scores_are(
+    mirror: Mirror, exported: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(exported[FIRST], tmp_path / "calibrated")
+    found = confidence.Calibration(temperature=1.75, texts=9, metrics={}, predictions_sha256="0" * 64)
+    found.write(folder / confidence.FILE)
+    mirror.publish(FIRST, folder, "reviews")
+    assert load_classifier(str(registry.fetch("models:/reviews@champion"))).temperature == 1.75
+    version = mirror.client.get_model_version_by_alias("reviews", "champion")
+    assert "not calibrated" in version.description and "1.75" in version.description
+    mirror.publish(SECOND, exported[SECOND], "reviews")
+    assert load_classifier(str(registry.fetch("models:/reviews@champion"))).temperature == 1.0
 
 
 def test_checkpoints_none_registers_without_a_copy_in_the_run(mirror: Mirror, exported: dict[str, Path]) -> None:

@@ -25,6 +25,7 @@ from trainables.directory import SweepDirectory
 from trainables.errors import BadInput
 from trainables.files import read_json, write_json
 from trainables.records import EpochRecord
+from workflows import confidence
 from workflows.tracking import registry
 from workflows.tracking.mirror import Mirror
 from workflows.tracking.writer import Writer, check_uri, default_uri, ui_command
@@ -272,6 +273,23 @@ def test_a_report_is_an_artifact_of_the_parent_run_and_follows_its_changes(
         parent = runs(mirrored)["sweep"]
         assert artifact(mirrored, parent, "report/report.html", tmp_path / content[3:6]) == content
     assert "report/figures/curve.png" in everything(mirrored)["sweep"]["artifacts"]
+
+
+def test_runs_show_how_they_are_calibrated_and_the_champions_has_the_figures(sweep: SweepDirectory) -> None:
+    recorded.finish(sweep)
+    for name in ("reliability", "coverage", "accuracy-latency"):
+        sweep.figures.mkdir(exist_ok=True)
+        (sweep.figures / f"{name}.png").write_bytes(name.encode())
+    mirrored = mirror(sweep)
+    deliver(mirrored)
+    found = runs(mirrored)
+    for name, directory in ((FIRST, sweep.trial(FIRST)), ("majority", sweep.baseline("majority"))):
+        columns = confidence.of(directory).columns()
+        assert {key: found[name].data.metrics[key] for key in columns} == columns
+    drawn = {"plots/reliability.png", "plots/coverage.png"}
+    assert drawn <= set(artifacts(mirrored, found[FIRST]))
+    assert "plots/accuracy-latency.png" not in artifacts(mirrored, found[FIRST])
+    assert not drawn & set(artifacts(mirrored, found[SECOND]))
 
 
 def test_runs_name_the_data_by_its_fingerprint_once_per_split(sweep: SweepDirectory) -> None:

@@ -194,6 +194,11 @@ class SweepDirectory:
         return self.root / "report.html"
 
     @property
+    def label_errors(self) -> Path:
+        """Labels that are probably wrong."""
+        return self.root / "label_errors.json"
+
+    @property
     def cache(self) -> CacheDirectory:
         return CacheDirectory(self.root.parent / "cache")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from trainables.arguments import Frozen
 from trainables.directory import TrialDirectory
+from trainables.records import Split
 from workflows.soundness import read_parquet, read_predictions
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def worst_texts(
     import pandas as pd
 
     worst = predicted.sort_values(["loss", "row"], ascending=[False, True], kind="stable").head(count)
-    texts = _texts(data, worst["row"], include_text)
+    texts = texts_of(data, "test", worst["row"].tolist(), include_text)
     found = []
     for row in worst.itertuples():
         counts = {name: None if pd.isna(value := getattr(row, name)) else int(value) for name in _COUNTS}
@@ -154,13 +155,16 @@ def _bins(correct: np.ndarray, values: np.ndarray, edges: Sequence[float] | np.n
     ]
 
 
-def _texts(data: Path, rows: pd.Series, include_text: IncludeText) -> dict[int, str]:
-    """Texts by their row in the source (pairs joined), as much of each as is to be shown; none where they are gone."""
-    if include_text == "none" or not (data / "test.parquet").exists():
+def texts_of(data: Path, split: Split, rows: Sequence[int], include_text: IncludeText) -> dict[int, str]:
+    """Texts of a split by their row in the source (pairs joined), as much of each as is to be shown.
+
+    None where the prepared splits are gone from the folder `data`. Raises CorruptFile where they are not what was
+    written.
+    """
+    path = data / f"{split}.parquet"
+    if include_text == "none" or not path.exists():
         return {}
-    table = read_parquet(
-        data / "test.parquet", columns=["row", "text", "text_pair"], filters=[("row", "in", rows.tolist())]
-    ).to_pylist()
+    table = read_parquet(path, columns=["row", "text", "text_pair"], filters=[("row", "in", list(rows))]).to_pylist()
     joined = {item["row"]: " ¦ ".join(filter(None, (item["text"], item["text_pair"]))) for item in table}
     if include_text == "full":
         return joined

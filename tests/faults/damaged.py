@@ -60,6 +60,7 @@ KINDS = {
     "baseline predictions": r"tiny/baselines/\w+/predictions\.parquet",
     "inference": r"tiny/inference/.*",
     "leaderboard.json": r"tiny/leaderboard\.json",
+    "label errors": r"tiny/label_errors\.json",
     "leaderboard.csv": r"tiny/leaderboard\.csv",
     "tracking": r"tiny/tracking\.json",
     "data": r"cache/data/\w+/(?!COMMIT).*",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from workflows.report import closing, confidence, costs, lora, overview, scores, training, verdicts
+from workflows.report import closing, confidence, costs, label_errors, lora, overview, scores, training, verdicts
 from workflows.report.content import Content
 from workflows.report.page import Section
 
@@ -23,6 +23,7 @@ SECTIONS: tuple[Callable[[Content], Section | None], ...] = (
     costs.inference,
     lora.lora,
     scores.errors,
+    label_errors.suspected,
     closing.unfinished,
     closing.reproduce,
 )

@@ -51,6 +51,7 @@ def test_a_finished_sweep_has_every_section_and_links_to_each(sweep: SweepDirect
         "inference",
         "lora",
         "errors",
+        "label-errors",
         "unfinished",
         "reproduce",
     ]

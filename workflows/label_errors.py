@@ -1,0 +1,193 @@
+"""Labels that are probably wrong, by confident learning (Northcutt, Jiang and Chuang 2021), with cleanlab.
+
+Probabilities must come from models that have not seen the label. For validation and test those are the champion's and
+the trials' that cannot be told from it, on average; for train they are TF-IDF's by cross-validation. What is found is
+kept as label_errors.json in the sweep directory, and made anew when it is of other predictions. cleanlab is an extra
+(`label-errors`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from trainables.arguments import Frozen
+from trainables.directory import SweepDirectory, TrialDirectory
+from trainables.errors import CorruptFile
+from trainables.files import sha256_json
+from trainables.records import Record, Result, Split
+from workflows import confidence
+from workflows.confidence import Answers
+from workflows.soundness import read_parquet
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_LIBRARY = "cleanlab"
+_VERSION = 1
+_FOLDS = 5
+# Of train so much text is judged at most: a few seconds on one core.
+_MOST_CHARACTERS = 4_000_000
+_FILTER = "both"
+
+
+class Suspect(Frozen):
+    """A text whose label is probably wrong: its row in the source, label ids, and probabilities of both."""
+
+    row: int
+    label: int
+    suggested: int
+    probability_of_label: float
+    probability: float
+
+
+class Judged(Frozen):
+    """What was found in one split, the least probable label first, among so many of its `texts`."""
+
+    split: Split
+    texts: int
+    suspects: tuple[Suspect, ...]
+
+
+class LabelErrors(Record):
+    """What was found in each split. `key` says of which predictions and data."""
+
+    key: str
+    trials: int
+    splits: tuple[Judged, ...]
+
+    @property
+    def has_train(self) -> bool:
+        return any(judged.split == "train" for judged in self.splits)
+
+
+def is_installed() -> bool:
+    """Whether the extra is there."""
+    return importlib.util.find_spec(_LIBRARY) is not None
+
+
+def find(sweep: SweepDirectory, trials: Sequence[TrialDirectory], train: Path | None, fingerprint: str) -> LabelErrors:
+    """Probably wrong labels in the splits of a sweep: as they were kept, else found and kept.
+
+    `trials` are the champion and those that cannot be told from it, `train` is the prepared split (None where it is
+    gone: then it is not judged) of data with that `fingerprint`. Raises CorruptFile for damaged predictions or data.
+    """
+    predictions = [Result.read(directory.result).predictions_sha256 for directory in trials]
+    version = [_VERSION, importlib.metadata.version(_LIBRARY)]
+    key = sha256_json({"version": version, "predictions": predictions, "data": fingerprint})
+    with contextlib.suppress(FileNotFoundError, CorruptFile, ValidationError):
+        kept = LabelErrors.read(sweep.label_errors)
+        if kept.key == key and (train is None or kept.has_train):
+            return kept
+    splits = (*_held_out(trials), *([_train(train)] if train is not None else []))
+    found = LabelErrors(key=key, trials=len(trials), splits=splits)
+    found.write(sweep.label_errors)
+    return found
+
+
+def suspects(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Indices of the labels (texts,) that are probably wrong by probabilities (texts, classes), the worst first."""
+    import numpy as np
+    from cleanlab.filter import find_label_issues
+
+    if len(np.unique(labels)) < 2:
+        return np.empty(0, int)
+    with warnings.catch_warnings():
+        # Of a class with a handful of texts cleanlab says that it knows little.
+        warnings.simplefilter("ignore")
+        found: np.ndarray = find_label_issues(
+            labels, probabilities, filter_by=_FILTER, return_indices_ranked_by="self_confidence", n_jobs=1
+        )
+    return found
+
+
+def _held_out(trials: Sequence[TrialDirectory]) -> list[Judged]:
+    """Validation and test, judged together: the more texts, the better each class is known."""
+    import numpy as np
+
+    from workflows import calibration
+
+    splits: tuple[Split, ...] = ("validation", "test")
+    means, answers = [], []
+    for split in splits:
+        own = [Answers.read(directory, split) for directory in trials]
+        same = [index for index, each in enumerate(own) if np.array_equal(each.rows, own[0].rows)]
+        values = [
+            calibration.probabilities(own[index].logits, confidence.of(trials[index]).temperature) for index in same
+        ]
+        means.append(np.mean(values, axis=0))
+        answers.append(own[0])
+    labels = np.concatenate([each.labels for each in answers])
+    wrong = suspects(np.concatenate(means), labels)
+    first = len(answers[0].labels)
+    parts = (wrong[wrong < first], wrong[wrong >= first] - first)
+    return [
+        _judged(split, mean, each.labels, each.rows, part)
+        for split, mean, each, part in zip(splits, means, answers, parts, strict=True)
+    ]
+
+
+def _train(path: Path) -> Judged:
+    """Train, by TF-IDF and logistic regression, whose label each text is held back from."""
+    import numpy as np
+
+    table = read_parquet(path, columns=["row", "text", "text_pair", "label"])
+    texts = [
+        " ".join(filter(None, pair))
+        for pair in zip(table["text"].to_pylist(), table["text_pair"].to_pylist(), strict=True)
+    ]
+    labels, rows = table["label"].to_numpy(), table["row"].to_numpy()
+    kept = int(np.searchsorted(np.cumsum([len(text) for text in texts]), _MOST_CHARACTERS, side="right"))
+    chosen = np.unique(np.linspace(0, len(texts) - 1, max(kept, 1)).astype(int))
+    labels, rows = labels[chosen], rows[chosen]
+    probabilities = _crossed([texts[index] for index in chosen], labels)
+    return _judged("train", probabilities, labels, rows, suspects(probabilities, labels))
+
+
+def _crossed(texts: list[str], labels: np.ndarray) -> np.ndarray:
+    """Probabilities (texts, classes up to the highest label) by cross-validation, with features as the baseline's."""
+    import numpy as np
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from threadpoolctl import threadpool_limits
+
+    present, known = np.unique(labels, return_inverse=True)
+    probabilities = np.zeros((len(labels), int(labels.max()) + 1))
+    if len(present) < 2 or len(labels) < 2 * _FOLDS:
+        probabilities[np.arange(len(labels)), labels] = 1.0
+        return probabilities
+    with threadpool_limits(1), warnings.catch_warnings():
+        # Classes with fewer texts than folds; they are absent from a fold, and not judged there.
+        warnings.simplefilter("ignore")
+        # What words weigh is learned without labels, so once is enough.
+        features = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit_transform(texts)
+        folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
+        model = LogisticRegression(C=10.0, max_iter=1_000)
+        found = cross_val_predict(model, features, known, cv=folds, method="predict_proba")
+    probabilities[:, present] = found
+    return probabilities
+
+
+def _judged(split: Split, probabilities: np.ndarray, labels: np.ndarray, rows: np.ndarray, wrong: np.ndarray) -> Judged:
+    return Judged(
+        split=split,
+        texts=len(labels),
+        suspects=tuple(
+            Suspect(
+                row=int(rows[index]),
+                label=int(labels[index]),
+                suggested=int(probabilities[index].argmax()),
+                probability_of_label=float(probabilities[index, labels[index]]),
+                probability=float(probabilities[index].max()),
+            )
+            for index in wrong
+        ),
+    )

@@ -195,7 +195,7 @@ class SweepDirectory:
 
     @property
     def label_errors(self) -> Path:
-        """Labels that are probably wrong."""
+        """Labels that may well be wrong."""
         return self.root / "label_errors.json"
 
     @property

@@ -1,4 +1,4 @@
-"""Labels that are probably wrong, by confident learning (Northcutt, Jiang and Chuang 2021), with cleanlab.
+"""Labels that may well be wrong, by confident learning (Northcutt, Jiang and Chuang 2021), with cleanlab.
 
 Probabilities must come from models that have not seen the label. For validation and test those are the champion's and
 the trials' that cannot be told from it, on average; for train they are TF-IDF's by cross-validation. What is found is
@@ -39,7 +39,7 @@ _FILTER = "both"
 
 
 class Suspect(Frozen):
-    """A text whose label is probably wrong: its row in the source, label ids, and probabilities of both."""
+    """A text whose label may well be wrong: its row in the source, label ids, and probabilities of both."""
 
     row: int
     label: int
@@ -74,7 +74,7 @@ def is_installed() -> bool:
 
 
 def find(sweep: SweepDirectory, trials: Sequence[TrialDirectory], train: Path | None, fingerprint: str) -> LabelErrors:
-    """Probably wrong labels in the splits of a sweep: as they were kept, else found and kept.
+    """Labels to look at again in the splits of a sweep: as they were kept, else found and kept.
 
     `trials` are the champion and those that cannot be told from it, `train` is the prepared split (None where it is
     gone: then it is not judged) of data with that `fingerprint`. Raises CorruptFile for damaged predictions or data.
@@ -93,7 +93,7 @@ def find(sweep: SweepDirectory, trials: Sequence[TrialDirectory], train: Path | 
 
 
 def suspects(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Indices of the labels (texts,) that are probably wrong by probabilities (texts, classes), the worst first."""
+    """Indices of the labels (texts,) that may well be wrong, by probabilities (texts, classes), the worst first."""
     import numpy as np
     from cleanlab.filter import find_label_issues
 
@@ -103,7 +103,12 @@ def suspects(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
         # Of a class with a handful of texts cleanlab says that it knows little.
         warnings.simplefilter("ignore")
         found: np.ndarray = find_label_issues(
-            labels, probabilities, filter_by=_FILTER, return_indices_ranked_by="self_confidence", n_jobs=1
+            labels,
+            # Rounding may put a mean above 1.
+            np.clip(probabilities, 0.0, 1.0),
+            filter_by=_FILTER,
+            return_indices_ranked_by="self_confidence",
+            n_jobs=1,
         )
     return found
 
@@ -152,26 +157,34 @@ def _train(path: Path) -> Judged:
 
 
 def _crossed(texts: list[str], labels: np.ndarray) -> np.ndarray:
-    """Probabilities (texts, classes up to the highest label) by cross-validation, with features as the baseline's."""
+    """Probabilities (texts, classes up to the highest label) by cross-validation, with features as the baseline's.
+
+    Where there is nothing to learn from (one class, no words, no class with a text for each fold) no label is doubted.
+    """
     import numpy as np
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from threadpoolctl import threadpool_limits
 
+    certain = np.zeros((len(labels), int(labels.max()) + 1))
+    certain[np.arange(len(labels)), labels] = 1.0
     present, known = np.unique(labels, return_inverse=True)
-    probabilities = np.zeros((len(labels), int(labels.max()) + 1))
-    if len(present) < 2 or len(labels) < 2 * _FOLDS:
-        probabilities[np.arange(len(labels)), labels] = 1.0
-        return probabilities
+    if len(present) < 2 or np.bincount(known).max() < _FOLDS:
+        return certain
     with threadpool_limits(1), warnings.catch_warnings():
         # Classes with fewer texts than folds; they are absent from a fold, and not judged there.
         warnings.simplefilter("ignore")
-        # What words weigh is learned without labels, so once is enough.
-        features = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit_transform(texts)
+        try:
+            # What words weigh is learned without labels, so once is enough.
+            features = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True).fit_transform(texts)
+        except ValueError:
+            # There is no word in any text.
+            return certain
         folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
         model = LogisticRegression(C=10.0, max_iter=1_000)
         found = cross_val_predict(model, features, known, cv=folds, method="predict_proba")
+    probabilities = np.zeros_like(certain)
     probabilities[:, present] = found
     return probabilities
 

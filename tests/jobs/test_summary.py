@@ -11,16 +11,21 @@ from rich.console import Console
 from jobs.summary import print_summary
 from tests.workflows.report import sweeps
 from tests.workflows.report.sweeps import Trial
+from trainables.records import Result
 from workflows.leaderboard import Leaderboard
 from workflows.report import content
 from workflows.sweep import Outcome
 
 
-def screen(root: Path, trials: list[Trial]) -> tuple[str, Leaderboard]:
+def screen(root: Path, trials: list[Trial], still: int | None = None) -> tuple[str, Leaderboard]:
+    """The last screen of a sweep; `still` is the number of a trial whose weights have not moved."""
     made = sweeps.make(root / "reviews", trials=trials)
+    if still is not None:
+        path = made.trial(trials[still].trial_id).result
+        Result.read(path).model_copy(update={"moved": 0.0}).write(path)
     read = content.read(made)
     assert read.champion is not None
-    board = Leaderboard(read.metric, read.rows, read.champion.run_id, read.verdict)
+    board = Leaderboard(read.metric, read.rows, read.champion.run_id, read.verdict, list(read.warnings))
     stream = io.StringIO()
     print_summary(Outcome(made, board, "sqlite:///x", sweeps.TEXTS), Console(file=stream, width=300))
     return stream.getvalue(), board
@@ -41,3 +46,10 @@ def test_the_group_is_marked_and_the_verdict_follows_the_champion(tmp_path: Path
 def test_without_a_tie_there_is_no_column_for_one(other: Trial, tmp_path: Path) -> None:
     shown, _ = screen(tmp_path, [Trial(skill=5), other])
     assert "≈" not in shown and "not by chance" in shown
+
+
+def test_a_knob_that_did_nothing_is_told_below_the_verdict(tmp_path: Path) -> None:
+    shown, _ = screen(
+        tmp_path, [Trial(axes={"max_grad_norm": 1.0}), Trial(skill=1, axes={"max_grad_norm": 5.0})], still=1
+    )
+    assert "Look again: Training never moved MiniLM · full · lr 5e-05 · max_grad_norm 5: " in shown

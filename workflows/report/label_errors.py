@@ -1,4 +1,4 @@
-"""Labels that are probably wrong: how many of each split, and which."""
+"""Labels to look at again: how many of each split, and which."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workflows.report.content import Content, data_folder
 from workflows.report.page import Block, Column, Row, Section, Table
 
 _ROWS = 50
-_TITLE = "Labels that are probably wrong"
+_TITLE = "Labels to look at again"
 _MISSING = (
     "Not looked for, since the extra label-errors is not installed (pip install cleanlab). With it, fleetune report "
     "finds them."
@@ -44,11 +44,14 @@ def suspected(content: Content) -> Section | None:
 
 
 def _judges(trials: int) -> str:
-    return "the champion" if trials == 1 else f"the {trials} trials that cannot be told from the champion, on average"
+    if trials == 1:
+        return "the champion"
+    others = "the other trial" if trials == 2 else f"the {trials - 1} other trials"
+    return f"the champion and {others} that cannot be told from it, on average"
 
 
 def _counts(found: LabelErrors) -> Table:
-    columns = [Column("split", numeric=False), Column("labels\njudged"), Column("probably\nwrong"), Column("share")]
+    columns = [Column("split", numeric=False), Column("labels\njudged"), Column("suspected"), Column("share")]
     rows = [
         Row(
             [
@@ -61,7 +64,7 @@ def _counts(found: LabelErrors) -> Table:
         for judged in found.splits
     ]
     note = "" if found.has_train else "The prepared data is not where it was, so train is not judged."
-    return Table("Labels that are probably wrong, by split", columns, rows, note=note)
+    return Table("Suspected labels, by split", columns, rows, note=note)
 
 
 def _table(content: Content, judged: Judged, data: Path | None) -> Table:
@@ -83,4 +86,4 @@ def _table(content: Content, judged: Judged, data: Path | None) -> Table:
     if not with_text:
         gone = "The prepared data is not where it was, so the texts are not shown."
         notes.append(_NO_TEXT if asked == "none" else gone)
-    return Table(f"Probably wrong in {judged.split}", columns, rows, note=" ".join([*notes, _NOTE]), folded=True)
+    return Table(f"Suspected labels in {judged.split}", columns, rows, note=" ".join([*notes, _NOTE]), folded=True)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.workflows.report import sweeps
 from tests.workflows.report.sweeps import Trial
+from workflows.confidence import COLUMNS as CALIBRATION
 from workflows.report import content as contents
 from workflows.tracking import content
 
@@ -53,3 +54,15 @@ def test_the_champions_intervals_are_metrics_of_the_parent(tmp_path: Path) -> No
         assert found[f"test/{metric}_low"] < found[f"test/{metric}"] <= found[f"test/{metric}_high"]
     best = stored["rows"][0]
     assert found["test/accuracy_low"] == pytest.approx(best["test/accuracy_low"])
+
+
+def test_the_champions_calibration_is_a_metric_of_the_parent(tmp_path: Path) -> None:
+    _, stored = board(tmp_path, TRIALS)
+    found = {name: value for name, value, _, _ in content.sweep_metrics(stored, 7)}
+    assert {name: found[name] for name in CALIBRATION} == {name: stored["rows"][0][name] for name in CALIBRATION}
+
+
+def test_what_a_sweep_doubts_stands_in_the_note_and_is_inert(tmp_path: Path) -> None:
+    manifest, stored = board(tmp_path, TRIALS)
+    note = content.note(manifest, stored | {"warnings": ["Training never moved <b>*x*</b>."]})
+    assert r"Look again: Training never moved \<b\>\*x\*\</b\>." in note.splitlines()

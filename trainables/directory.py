@@ -19,6 +19,8 @@ _STATE = re.compile(r"epoch-(\d+)(?:-step-(\d+))?")
 ATTEMPTS = ".attempts"
 # The weights that trained, in the folder of a checkpoint.
 WEIGHTS = "trainable.safetensors"
+# The temperature of some weights: beside the result of a trial or baseline, and in the folder of an exported model.
+CALIBRATION = "calibration.json"
 
 
 class StateFolder(NamedTuple):
@@ -56,6 +58,10 @@ class TrialDirectory:
     @property
     def predictions(self) -> Path:
         return self.root / "predictions.parquet"
+
+    @property
+    def calibration(self) -> Path:
+        return self.root / CALIBRATION
 
     @property
     def checkpoint(self) -> Path:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, ValidationError
 
-from trainables.directory import TrialDirectory
+from trainables.directory import CALIBRATION, TrialDirectory
 from trainables.errors import CorruptFile
 from trainables.files import sha256_file
 from trainables.records import Record, Result, Split
@@ -22,7 +22,6 @@ from workflows.soundness import read_predictions
 if TYPE_CHECKING:
     import numpy as np
 
-FILE = "calibration.json"
 # What the leaderboard has of each finished trial and baseline; without and with the temperature.
 COLUMNS = ("temperature", "test/ece", "test/ece_calibrated", "test/brier", "test/brier_calibrated")
 _WITHOUT = "--uncalibrated does without the temperature"
@@ -35,7 +34,7 @@ class Calibration(Record):
     `predictions_sha256` the hash of the table that held them.
     """
 
-    temperature: float = Field(gt=0)
+    temperature: float = Field(gt=0, allow_inf_nan=False)
     texts: int
     metrics: dict[str, float]
     predictions_sha256: str
@@ -68,17 +67,12 @@ class Answers:
         raise CorruptFile(f"{directory.predictions} holds no answers to {split}")
 
 
-def path(directory: TrialDirectory) -> Path:
-    """Where the calibration of a trial or baseline lies."""
-    return directory.root / FILE
-
-
 def of(directory: TrialDirectory) -> Calibration:
     """The calibration of a finished trial or baseline: the one beside it if it is of its predictions, else a new one.
 
     Raises CorruptFile where there is none and its predictions are missing or damaged.
     """
-    stored = _stored(path(directory))
+    stored = _stored(directory.calibration)
     return stored if stored and stored.predictions_sha256 == _hash(directory) else fit(directory)
 
 
@@ -108,8 +102,8 @@ def keep(directory: TrialDirectory) -> None:
     """
     with contextlib.suppress(CorruptFile):
         found = of(directory)
-        if found != _stored(path(directory)):
-            found.write(path(directory))
+        if found != _stored(directory.calibration):
+            found.write(directory.calibration)
 
 
 def columns(directory: TrialDirectory) -> dict[str, float]:
@@ -136,7 +130,7 @@ def export(source: Path, destination: Path) -> None:
     """
     found = _along_with(source)
     if found is not None:
-        found.write(destination / FILE)
+        found.write(destination / CALIBRATION)
 
 
 def _along_with(folder: Path) -> Calibration | None:
@@ -145,9 +139,9 @@ def _along_with(folder: Path) -> Calibration | None:
         directory = _finished(folder.resolve())
         if directory is not None:
             return of(directory)
-        return Calibration.read(folder / FILE) if (folder / FILE).exists() else None
+        return Calibration.read(folder / CALIBRATION) if (folder / CALIBRATION).exists() else None
     except ValidationError:
-        raise CorruptFile(f"{folder / FILE} does not hold a temperature; {_WITHOUT}") from None
+        raise CorruptFile(f"{folder / CALIBRATION} does not hold a temperature; {_WITHOUT}") from None
     except CorruptFile as error:
         raise CorruptFile(f"{error}; {_WITHOUT}") from None
 

@@ -103,12 +103,7 @@ def suspects(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
         # Of a class with a handful of texts cleanlab says that it knows little.
         warnings.simplefilter("ignore")
         found: np.ndarray = find_label_issues(
-            labels,
-            # Rounding may put a mean above 1.
-            np.clip(probabilities, 0.0, 1.0),
-            filter_by=_FILTER,
-            return_indices_ranked_by="self_confidence",
-            n_jobs=1,
+            labels, probabilities, filter_by=_FILTER, return_indices_ranked_by="self_confidence", n_jobs=1
         )
     return found
 

@@ -19,7 +19,7 @@ from tests.tiny import tiny_model
 from tests.tiny_data import trial_spec
 from tests.workflows.report import sweeps
 from trainables import predictions
-from trainables.directory import SweepDirectory, TrialDirectory
+from trainables.directory import CALIBRATION, SweepDirectory, TrialDirectory
 from trainables.errors import CorruptFile
 from trainables.files import write_json
 from trainables.records import Result
@@ -71,7 +71,7 @@ def test_a_temperature_is_fitted_on_validation_and_rated_on_test(trial: TrialDir
 def test_what_lies_beside_the_result_is_used_and_nothing_else_is_touched(trial: TrialDirectory) -> None:
     before = {path: path.read_bytes() for path in trial.root.rglob("*") if path.is_file()}
     confidence.keep(trial)
-    file = confidence.path(trial)
+    file = trial.calibration
     assert {path: path.read_bytes() for path in trial.root.rglob("*") if path.is_file() and path != file} == before
     trial.predictions.unlink()
     assert confidence.of(trial) == confidence.Calibration.read(file)
@@ -80,7 +80,7 @@ def test_what_lies_beside_the_result_is_used_and_nothing_else_is_touched(trial: 
 @pytest.mark.parametrize("harm", ["cut off", "of another version", "of other predictions"])
 def test_a_calibration_that_is_not_of_these_predictions_is_made_anew(trial: TrialDirectory, harm: str) -> None:
     confidence.keep(trial)
-    file, sound = confidence.path(trial), confidence.of(trial)
+    file, sound = trial.calibration, confidence.of(trial)
     if harm == "cut off":
         file.write_text(file.read_text()[:-9])
     elif harm == "of another version":
@@ -95,7 +95,7 @@ def test_a_calibration_that_is_not_of_these_predictions_is_made_anew(trial: Tria
 def test_without_predictions_there_is_no_temperature_and_the_way_round_it_is_named(trial: TrialDirectory) -> None:
     trial.predictions.unlink()
     confidence.keep(trial)
-    assert not confidence.path(trial).exists()
+    assert not trial.calibration.exists()
     assert confidence.columns(trial) == {}
     with pytest.raises(CorruptFile, match=r"predictions\.parquet.*--uncalibrated"):
         confidence.temperature(trial.checkpoint)
@@ -121,7 +121,7 @@ def test_the_leaderboard_has_calibration_also_of_a_sweep_that_was_kept_without(t
     read = content.read(sweep)
     for run in [*read.done, *read.baselines]:
         assert {name: run.row[name] for name in confidence.COLUMNS} == confidence.of(run.directory).columns()
-    assert not list(sweep.root.rglob(confidence.FILE))
+    assert not list(sweep.root.rglob(CALIBRATION))
     unfinished = [run.row["temperature"] for run in read.trials if run not in read.done]
     assert unfinished == [None, None]
     Leaderboard("accuracy", read.rows, None).write(sweep)
@@ -174,7 +174,7 @@ def test_an_export_is_as_it_was_ranked_to_transformers_and_calibrated_to_predict
 
 def test_an_export_whose_temperature_is_damaged_says_so(trained: TrialDirectory, tmp_path: Path) -> None:
     folder = export(str(trained.root), tmp_path / "exported")
-    (folder / confidence.FILE).write_text("{}")
+    (folder / CALIBRATION).write_text("{}")
     with pytest.raises(CorruptFile, match=r"calibration\.json.*--uncalibrated"):
         load_classifier(str(folder))
     assert load_classifier(str(folder), calibrated=False).temperature == 1.0

@@ -14,7 +14,7 @@ from typing import Any
 from trainables.arguments import TrialSpec
 from trainables.records import SPLITS, EpochRecord, InferenceCost, Result, StepSeries
 from trainables.redaction import redact, redact_all
-from workflows.confidence import COLUMNS as CALIBRATION
+from workflows.confidence import COLUMNS as CALIBRATED
 from workflows.headline import find
 from workflows.printable import printable
 from workflows.verdict import INTERVALS, stored
@@ -115,7 +115,7 @@ def sweep_metrics(board: dict[str, Any] | None, moment: int) -> list[Metric]:
         "test/accuracy",
         "test/f1_macro",
         *INTERVALS,
-        *CALIBRATION,
+        *CALIBRATED,
     )
     return [(name, float(best[name]), moment, 0) for name in names if best.get(name) is not None]
 

@@ -13,10 +13,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from trainables.directory import CALIBRATION
 from trainables.errors import BadInput, InfrastructureError, nearest
 from trainables.files import is_committed, new_directory, read_json, sha256_file, sha256_json
 from trainables.redaction import redact
-from workflows.confidence import FILE as CALIBRATION
 from workflows.tracking.store import is_refusal, open_client
 
 ALIAS = "champion"

@@ -10,7 +10,7 @@ import pytest
 
 from tests import recorded
 from tests.tiny import tiny_model, tiny_tokenizer
-from trainables.directory import SweepDirectory
+from trainables.directory import CALIBRATION, SweepDirectory
 from trainables.errors import BadInput, InfrastructureError
 from trainables.files import read_json, write_json
 from workflows import confidence
@@ -134,7 +134,7 @@ def test_a_temperature_goes_with_a_version_to_whoever_fetches_it_and_a_version_s
 ) -> None:
     folder = shutil.copytree(exported[FIRST], tmp_path / "calibrated")
     found = confidence.Calibration(temperature=1.75, texts=9, metrics={}, predictions_sha256="0" * 64)
-    found.write(folder / confidence.FILE)
+    found.write(folder / CALIBRATION)
     mirror.publish(FIRST, folder, "reviews")
     assert load_classifier(str(registry.fetch("models:/reviews@champion"))).temperature == 1.75
     version = mirror.client.get_model_version_by_alias("reviews", "champion")

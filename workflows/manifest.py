@@ -64,6 +64,8 @@ def refuse_other_meaning(manifest: dict[str, Any], config: SweepConfig, data: La
     ]
     if manifest["data"]["fingerprint"] != data.fingerprint:
         changes += _diff("data", manifest["config"]["data"], config.data.model_dump(mode="json"))
+        dropped = manifest["config"].get("check", {}).get("drop_overlap", False)
+        changes += _diff("check", {"drop_overlap": dropped}, {"drop_overlap": config.check.drop_overlap})
         changes.append(f"  data: fingerprint {manifest['data']['fingerprint'][:12]} → {data.fingerprint[:12]}")
     if changes:
         listed = "\n".join(changes)

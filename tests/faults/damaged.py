@@ -60,6 +60,7 @@ KINDS = {
     "inference": r"tiny/inference/.*",
     "leaderboard.json": r"tiny/leaderboard\.json",
     "leaderboard.csv": r"tiny/leaderboard\.csv",
+    "check": r"tiny/check\.json",
     "tracking": r"tiny/tracking\.json",
     "data": r"cache/data/\w+/(?!COMMIT).*",
     "data COMMIT": r"cache/data/\w+/COMMIT",

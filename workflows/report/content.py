@@ -15,6 +15,7 @@ from trainables.errors import BadInput, CorruptFile
 from trainables.files import read_json
 from trainables.records import EpochRecord, Evaluation, InferenceCost, Result
 from workflows import inference, leaderboard, manifest, soundness
+from workflows.audit.finding import Checked
 from workflows.config import ErrorsConfig
 from workflows.headline import Headline, find, point_name
 from workflows.leaderboard import Leaderboard, Row
@@ -76,6 +77,7 @@ class Content:
     champion: Run | None
     costs: dict[str, InferenceCost]
     verdict: Verdict | None
+    checked: Checked | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -177,7 +179,8 @@ def read(sweep: SweepDirectory) -> Content:
         for row in board.rows
     )
     champion = next((run for run in runs if run.run_id == board.champion), None)
-    return Content(sweep, found, board.metric, runs, champion, _costs(sweep), board.verdict)
+    checked = Checked.read(sweep.check) if sweep.check.exists() else None
+    return Content(sweep, found, board.metric, runs, champion, _costs(sweep), board.verdict, checked)
 
 
 @dataclass(frozen=True)

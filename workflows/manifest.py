@@ -86,7 +86,8 @@ def write(
 ) -> dict[str, Any]:
     """Write the manifest for this run of the sweep, keeping the identity of an earlier one; returns it.
 
-    `groups` has the ids of the trials that a worker runs together.
+    `groups` has the ids of the trials that a worker runs together. What the check has found must be there by now, if
+    it is ever to be: the manifest tells whether it is missing.
     """
     manifest = {
         "schema": SCHEMA,
@@ -102,6 +103,7 @@ def write(
             "classes": {split: dict(counts) for split, counts in data.classes.items()},
             "notes": list(data.notes),
         },
+        "checked": sweep.check.exists(),
         "precision": precision,
         "versions": versions(),
         **_planned(planned, groups),

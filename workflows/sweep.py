@@ -107,6 +107,8 @@ def _finished(prepared: Prepared) -> Outcome | None:
         return None
     if publish.waiting_graphs(prepared.sweep, results) or not prepared.sweep.report.exists():
         return None
+    if prepared.earlier.get("checked") and not prepared.sweep.check.exists():
+        return None
     ranked = _rank(prepared, planned)
     if not Writer.is_complete(prepared.sweep, prepared.tracking_uri):
         return None
@@ -136,8 +138,8 @@ def _run(prepared: Prepared, holding: Lease, console: Console) -> Outcome:
         slots = found.slots(request, config.resources.max_concurrent_trials)
         planned = prepared.plan(precision)
         together = groups(planned, config.search, prepared.earlier)
-        manifest.write(sweep, config, prepared.data, precision, together, planned, prepared.earlier)
         prepared.checked.write(sweep.check)
+        manifest.write(sweep, config, prepared.data, precision, together, planned, prepared.earlier)
         for trial in planned:
             trials.lay_out(prepared, trial, precision)
         writer = Writer(sweep, prepared.tracking_uri, prepared.experiment)

@@ -179,8 +179,7 @@ def read(sweep: SweepDirectory) -> Content:
         for row in board.rows
     )
     champion = next((run for run in runs if run.run_id == board.champion), None)
-    checked = Checked.read(sweep.check) if sweep.check.exists() else None
-    return Content(sweep, found, board.metric, runs, champion, _costs(sweep), board.verdict, checked)
+    return Content(sweep, found, board.metric, runs, champion, _costs(sweep), board.verdict, _checked(sweep, found))
 
 
 @dataclass(frozen=True)
@@ -243,6 +242,15 @@ def _epochs_of(planned: _Planned | None, result: Result | None) -> int | None:
 
 def _costs(sweep: SweepDirectory) -> dict[str, InferenceCost]:
     return {path.stem: InferenceCost.read(path) for path in sorted(sweep.inference.glob("*.json"))}
+
+
+def _checked(sweep: SweepDirectory, found: dict[str, Any]) -> Checked | None:
+    """What the check of the data has found; None for a sweep that began before there was one."""
+    if sweep.check.exists():
+        return Checked.read(sweep.check)
+    if found.get("checked"):
+        raise CorruptFile(f"{sweep.check} is missing; the same sweep again writes it")
+    return None
 
 
 def status(row: Row) -> str:

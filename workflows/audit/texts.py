@@ -23,7 +23,7 @@ _MANY_COPIES = 0.05
 # Which split may share no text with which other one.
 _APART: tuple[tuple[Split, Split], ...] = (("test", "train"), ("validation", "train"), ("validation", "test"))
 _DROP = "check.drop_overlap: true takes such rows out of train"
-_BY_HAND = "remove them from one of the two"
+_BY_HAND = "remove them from one of the two (check.drop_overlap does where validation is cut from train)"
 # What is compared: texts as they are, or as normalised.
 Kind = Literal["exact", "key"]
 _BUT_FOR: dict[Kind, str] = {"exact": "", "key": ", but for case, spaces or Unicode forms"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jobs.check import check
 from jobs.demo import demo
 from jobs.evaluate import evaluate
 from jobs.export import export
@@ -19,6 +20,7 @@ def main() -> None:
     run(
         application(
             init=init,
+            check=check,
             sweep=sweep,
             report=report,
             predict=predict,

@@ -181,6 +181,11 @@ class SweepDirectory:
         return self.root / "tracking.json"
 
     @property
+    def check(self) -> Path:
+        """What the check of the data has found."""
+        return self.root / "check.json"
+
+    @property
     def driver_log(self) -> Path:
         """What Ray and Tune would have printed."""
         return self.root / "driver.log"

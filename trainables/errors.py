@@ -2,6 +2,7 @@
 
 FleetuneError                 1  a defect in Fleetune (never raised itself)
 ├── BadInput                  2  config, data, model or argument that cannot work; nothing was started
+│   └── UnusableData          2  labelled text that cannot be trained on as it is
 ├── InfrastructureError       4  storage, cluster, tracking, another live driver; what was done is kept
 ├── CorruptFile               4  a file of the sweep directory that is not what was written
 ├── Superseded                –  ends an attempt at a trial that is another's by now; the sweep goes on
@@ -30,6 +31,10 @@ class BadInput(FleetuneError):
     """The user's config, data, model or argument cannot work as given."""
 
     exit_code = 2
+
+
+class UnusableData(BadInput):
+    """The labelled text cannot be read, split or trained on as the sweep file says."""
 
 
 class InfrastructureError(FleetuneError):

@@ -82,13 +82,16 @@ class TokenSplit:
         return {name: torch.from_numpy(array) for name, array in inputs.items()}
 
 
-def tokenize(spec: TrialSpec) -> dict[Split, TokenSplit]:
-    """Open the tokens of a trial's splits, making them first where nobody has, or where they are damaged."""
+def tokenize(spec: TrialSpec, patience: float = -1) -> dict[Split, TokenSplit]:
+    """Open the tokens of a trial's splits, making them first where nobody has, or where they are damaged.
+
+    Raises filelock.Timeout after `patience` seconds of another process making them; negative: waits for it.
+    """
     folder = CacheDirectory(Path(spec.cache)).tokens(key(spec))
     if _flaw(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Where the file system ignores locks, several write the same and the first one stays.
-        with FileLock(folder.with_suffix(".lock")):
+        with FileLock(folder.with_suffix(".lock"), timeout=patience):
             if flaw := _flaw(folder):
                 if is_committed(folder):
                     logging.getLogger(__name__).warning("the tokens are made anew: %s", flaw)
@@ -190,14 +193,37 @@ def _joined(lists: list[list[int]], dtype: type[np.generic]) -> np.ndarray:
 
 
 def _write(spec: TrialSpec, folder: Path) -> None:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(spec.model.path, local_files_only=True, trust_remote_code=False)
+    tokenizer = _tokenizer(spec)
     uses_types = "token_type_ids" in tokenizer.model_input_names
     with new_directory(folder, replace=False) as scratch:
         for split in SPLITS:
             _write_split(tokenizer, Path(spec.data) / f"{split}.parquet", scratch, split, spec.training.max_length)
-        write_json(scratch / "tokens.json", {"pad_token_id": _pad_token_id(tokenizer), "token_type_ids": uses_types})
+        about = {"pad_token_id": _pad_token_id(tokenizer), "token_type_ids": uses_types}
+        write_json(scratch / "tokens.json", about | {"unk_token_id": _unk_token_id(tokenizer)})
+
+
+def unknown_id(spec: TrialSpec) -> int | None:
+    """The id that stands for what the tokenizer of a trial does not know; None where it knows everything.
+
+    To be asked once the tokens are there: they say it, but for those that an earlier version has made.
+    """
+    about = read_json(CacheDirectory(Path(spec.cache)).tokens(key(spec)) / "tokens.json")
+    if "unk_token_id" in about:
+        found: int | None = about["unk_token_id"]
+        return found
+    return _unk_token_id(_tokenizer(spec))
+
+
+def _tokenizer(spec: TrialSpec) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(spec.model.path, local_files_only=True, trust_remote_code=False)
+
+
+def _unk_token_id(tokenizer: Any) -> int | None:
+    """None too where the unknown token has another meaning besides, as in some byte-level tokenizers."""
+    others = (tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.eos_token_id)
+    return None if tokenizer.unk_token_id in others else tokenizer.unk_token_id
 
 
 def _pad_token_id(tokenizer: Any) -> int:

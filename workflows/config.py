@@ -184,6 +184,34 @@ class ErrorsConfig(Frozen):
     include_text: Literal["full", "preview", "none"] = Field("preview", description="preview: the first 200 characters")
 
 
+Severity = Literal["error", "warn", "note", "ignore"]
+
+
+class CheckConfig(Frozen):
+    """How much of a matter each finding of the check is: null leaves the grade to how much was found.
+
+    One setting per check of `workflows.audit.checks`. An error ends a sweep before it begins. Only `drop_overlap`
+    changes the data.
+    """
+
+    drop_overlap: bool = Field(False, description="take rows out of train whose text stands in test or validation")
+    overlap: Severity | None = None
+    normalised_overlap: Severity | None = None
+    near_duplicates: Severity = Field("ignore", description="needs the extra near-duplicates, and time")
+    conflicting_labels: Severity | None = None
+    blank_texts: Severity | None = None
+    placeholder_texts: Severity | None = None
+    one_class: Severity | None = None
+    missing_classes: Severity | None = None
+    rare_classes: Severity | None = None
+    label_spelling: Severity | None = None
+    id_like_labels: Severity | None = None
+    duplicates: Severity | None = None
+    normalised_duplicates: Severity | None = None
+    truncated: Severity | None = None
+    unknown_tokens: Severity | None = None
+
+
 class SweepConfig(Frozen):
     """A whole sweep file."""
 
@@ -193,6 +221,7 @@ class SweepConfig(Frozen):
     training: TrainingArguments = TrainingArguments()
     baselines: tuple[str, ...] = ("majority", "tfidf")
     errors: ErrorsConfig = ErrorsConfig()
+    check: CheckConfig = CheckConfig()
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
     storage: Annotated[str, Field(min_length=1)] = "runs"

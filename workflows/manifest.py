@@ -64,6 +64,8 @@ def refuse_other_meaning(manifest: dict[str, Any], config: SweepConfig, data: La
     ]
     if manifest["data"]["fingerprint"] != data.fingerprint:
         changes += _diff("data", manifest["config"]["data"], config.data.model_dump(mode="json"))
+        dropped = manifest["config"].get("check", {}).get("drop_overlap", False)
+        changes += _diff("check", {"drop_overlap": dropped}, {"drop_overlap": config.check.drop_overlap})
         changes.append(f"  data: fingerprint {manifest['data']['fingerprint'][:12]} → {data.fingerprint[:12]}")
     if changes:
         listed = "\n".join(changes)
@@ -84,7 +86,8 @@ def write(
 ) -> dict[str, Any]:
     """Write the manifest for this run of the sweep, keeping the identity of an earlier one; returns it.
 
-    `groups` has the ids of the trials that a worker runs together.
+    `groups` has the ids of the trials that a worker runs together. What the check has found must be there by now, if
+    it is ever to be: the manifest tells whether it is missing.
     """
     manifest = {
         "schema": SCHEMA,
@@ -100,6 +103,7 @@ def write(
             "classes": {split: dict(counts) for split, counts in data.classes.items()},
             "notes": list(data.notes),
         },
+        "checked": sweep.check.exists(),
         "precision": precision,
         "versions": versions(),
         **_planned(planned, groups),

@@ -15,8 +15,10 @@ from rich.markup import escape
 
 from trainables.arguments import ModelSpec, Precision
 from trainables.directory import SweepDirectory
-from trainables.errors import BadInput, nearest
+from trainables.errors import BadInput, UnusableData, nearest
 from workflows import manifest, plan, repair, search
+from workflows.audit.checks import check_data
+from workflows.audit.finding import Checked
 from workflows.baselines import BASELINES
 from workflows.config import ModelChoice, SweepConfig
 from workflows.data import dataset
@@ -30,12 +32,16 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that is known before Ray starts. `earlier` is the manifest of a sweep that this one continues."""
+    """All that is known before Ray starts.
+
+    `checked` is what the check of the data has found, and `earlier` the manifest of a sweep that this one continues.
+    """
 
     config: SweepConfig
     sweep: SweepDirectory
     models: dict[ModelChoice, ModelSpec]
     data: LabelledData
+    checked: Checked
     earlier: dict[str, Any] | None = None
 
     @property
@@ -69,7 +75,10 @@ class Prepared:
 
 
 def prepare(config: SweepConfig, console: Console) -> Prepared:
-    """Check everything that can be checked without Ray, and put the data where trials find it."""
+    """Check everything that can be checked without Ray, and put the data where trials find it.
+
+    Raises UnusableData for what is wrong with the data, BadInput for the rest.
+    """
     for name in config.baselines:
         if name not in BASELINES:
             raise BadInput(f"baselines: {name!r} is unknown; {nearest(name, BASELINES)}")
@@ -78,9 +87,13 @@ def prepare(config: SweepConfig, console: Console) -> Prepared:
     sweep = SweepDirectory(_storage(config) / config.name)
     models = resolve_models(plan.points(config))
     with phase(console, "reading the data"):
-        data = dataset.prepare(config.data, sweep.cache)
+        try:
+            data = dataset.prepare(config.data, sweep.cache, drop_overlap=config.check.drop_overlap)
+        except BadInput as error:
+            raise UnusableData(str(error)) from None
+        checked = check_data(data, config.check)
     _show(data, console)
-    return Prepared(config, sweep, models, data)
+    return Prepared(config, sweep, models, data, checked)
 
 
 def _show(data: LabelledData, console: Console) -> None:

@@ -28,6 +28,7 @@ def clear(sweep: SweepDirectory, *, drawn: bool = False) -> list[str]:
     found += [note for folder in _folders(sweep.baselines) for note in _clear_baseline(TrialDirectory(folder))]
     costs = sorted(sweep.inference.glob("*.json"))
     found += [note for path in costs for note in _clear_sealed(path, "it is measured again")]
+    found += _clear_sealed(sweep.check, "it is made again when the sweep goes on")
     return found + list(_clear_sealed(sweep.leaderboard_json, "it is made again"))
 
 

@@ -22,7 +22,19 @@ from trainables.arguments import Precision
 from trainables.directory import SweepDirectory
 from trainables.errors import InfrastructureError, Interrupted
 from trainables.files import remove_scratch
-from workflows import attempts, cluster, confidence, inference, leaderboard, lease, manifest, preflight, publish, trials
+from workflows import (
+    attempts,
+    check,
+    cluster,
+    confidence,
+    inference,
+    leaderboard,
+    lease,
+    manifest,
+    preflight,
+    publish,
+    trials,
+)
 from workflows.baselines import run_baseline
 from workflows.cluster import Cluster, Request
 from workflows.export import export_trial
@@ -74,7 +86,7 @@ def run_sweep(path: Path, overrides: Sequence[str], console: Console) -> Outcome
     Raises BadInput before anything is started, InfrastructureError where storage or cluster fail or another process
     drives the sweep, Interrupted after Ctrl-C or SIGTERM (what was done is kept).
     """
-    prepared = prepare(load(path, overrides), console)
+    prepared = check.announce(prepare(load(path, overrides), console), console)
     with lease.held(prepared.sweep, on_wait=lambda what: console.print(escape(f"{what} …"))) as holding:
         prepared = prepared.continued(console)
         finished = _finished(prepared)
@@ -107,6 +119,8 @@ def _finished(prepared: Prepared) -> Outcome | None:
         return None
     if publish.waiting_graphs(prepared.sweep, results) or not prepared.sweep.report.exists():
         return None
+    if prepared.earlier.get("checked") and not prepared.sweep.check.exists():
+        return None
     ranked = _rank(prepared, planned)
     if not Writer.is_complete(prepared.sweep, prepared.tracking_uri):
         return None
@@ -122,16 +136,21 @@ def _run(prepared: Prepared, holding: Lease, console: Console) -> Outcome:
         baselines = background.submit(_run_baselines, prepared)
         if prepared.earlier is None:
             background.submit(cluster.import_torch)
+        tokens = background.submit(check.with_tokens_if_possible, check.continued(prepared))
         with phase(console, "starting Ray"):
             found = stack.enter_context(cluster.connect())
             stack.enter_context(logged_to(sweep.driver_log))
             request = found.request(config.resources)
             preflight.check(prepared, found, request)
+            # Before the hardware is probed, which wants quiet.
+            before, (prepared, unread) = prepared, tokens.result()
+            check.announce_tokens(before, prepared, unread, console)
             precision = _precision(prepared, found, request)
             baselines.result()
         slots = found.slots(request, config.resources.max_concurrent_trials)
         planned = prepared.plan(precision)
         together = groups(planned, config.search, prepared.earlier)
+        prepared.checked.write(sweep.check)
         manifest.write(sweep, config, prepared.data, precision, together, planned, prepared.earlier)
         for trial in planned:
             trials.lay_out(prepared, trial, precision)

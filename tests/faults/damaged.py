@@ -62,6 +62,7 @@ KINDS = {
     "leaderboard.json": r"tiny/leaderboard\.json",
     "label errors": r"tiny/label_errors\.json",
     "leaderboard.csv": r"tiny/leaderboard\.csv",
+    "check": r"tiny/check\.json",
     "tracking": r"tiny/tracking\.json",
     "data": r"cache/data/\w+/(?!COMMIT).*",
     "data COMMIT": r"cache/data/\w+/COMMIT",

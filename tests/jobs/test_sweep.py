@@ -61,6 +61,32 @@ def test_a_sweep_ends_with_exit_0_and_a_leaderboard_of_trials_and_baselines(
     assert str(workplace.folder / "runs" / "tiny" / "leaderboard.json") in finished.stdout.replace("\n", "")
 
 
+def test_the_check_of_the_data_runs_first_and_its_findings_reach_report_and_mlflow(
+    workplace: Workplace, finished: subprocess.CompletedProcess[str]
+) -> None:
+    from mlflow import MlflowClient
+
+    assert finished.stdout.index("check of the data: ") < finished.stdout.index("trials to run")
+    found = read_json(workplace.folder / "runs/tiny/check.json")
+    assert [(each["model"], each["max_length"]) for each in found["tokenizers"]] == [("./bert", 32)]
+    assert read_json(workplace.folder / "runs/tiny/manifest.json")["checked"] is True
+    assert "Check of the data" in (workplace.folder / "runs/tiny/report.html").read_text()
+    (parent,) = [run for run in workplace.runs() if "mlflow.parentRunId" not in run.data.tags]
+    assert parent.data.tags["fleetune.check"]
+    client = MlflowClient(f"sqlite:///{workplace.folder}/runs/mlflow.db")
+    assert "check" in {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
+
+
+def test_other_grades_of_the_check_let_a_finished_sweep_be_run_again(
+    workplace: Workplace, finished: subprocess.CompletedProcess[str]
+) -> None:
+    again = workplace.fleetune(
+        "sweep", "sweep.yaml", "--set", "check.truncated=error", "--set", "check.duplicates=error"
+    )
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "Nothing left to do" in again.stdout
+
+
 def test_the_end_of_a_sweep_says_what_was_gained_over_tfidf_and_at_which_cost(
     workplace: Workplace, finished: subprocess.CompletedProcess[str]
 ) -> None:

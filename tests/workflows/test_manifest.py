@@ -55,3 +55,16 @@ def test_what_decides_results_may_not_be_changed_and_is_named(tmp_path: Path) ->
     with pytest.raises(BadInput, match=r"training\.weight_decay: 0\.01 → 0\.1") as refused:
         manifest.refuse_other_meaning(begun, with_training(tmp_path, weight_decay=0.1), DATA)
     assert "save_steps" not in str(refused.value)
+
+
+def test_grades_of_the_check_may_be_changed_and_what_is_dropped_may_not(tmp_path: Path) -> None:
+    begun = earlier(config(tmp_path, [{"model": "m"}]))
+    strict = config(tmp_path, [{"model": "m"}], check={"overlap": "error", "duplicates": "ignore"})
+    manifest.refuse_other_meaning(begun, strict, DATA)
+    dropping = config(tmp_path, [{"model": "m"}], check={"drop_overlap": True})
+    # Where there is nothing to drop, nothing changes.
+    manifest.refuse_other_meaning(begun, dropping, DATA)
+    del begun["config"]["check"]
+    other = DATA.model_copy(update={"fingerprint": "other"})
+    with pytest.raises(BadInput, match=r"check\.drop_overlap: False → True"):
+        manifest.refuse_other_meaning(begun, dropping, other)

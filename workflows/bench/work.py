@@ -41,7 +41,7 @@ class Work(Frozen):
             raise BadInput("a benchmark needs a sweep file with search.algorithm: grid and single texts")
         points = plan.points(config)
         models = resolve_models(points)
-        data = dataset.prepare(config.data, CacheDirectory(storage / "cache"))
+        data = dataset.prepare(config.data, CacheDirectory(storage / "cache"), drop_overlap=config.check.drop_overlap)
         trials = tuple(
             BenchTrial(
                 name=trial_name(point.model.name, point.freeze, point.training.learning_rate),

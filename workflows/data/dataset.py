@@ -33,7 +33,8 @@ class LabelledData(Frozen):
 
     `directory` holds train.parquet, validation.parquet and test.parquet with the columns row (int64, in the source,
     from 0), text, text_pair (null where there is none) and label (int64, an index into `labels`). `classes` counts
-    the rows of each label per split; `dropped_*` count the rows left out, by their label or their split.
+    the rows of each label per split; `dropped_*` count the rows left out, by their label, their split, or because
+    another split has their text.
     """
 
     labels: tuple[str, ...]
@@ -44,17 +45,22 @@ class LabelledData(Frozen):
     fingerprint: str
     directory: Path
     notes: tuple[str, ...]
+    dropped_overlap: int = 0
 
 
 def _silent(_: str) -> None:
     pass
 
 
-def prepare(config: DataConfig, cache: CacheDirectory, progress: Callable[[str], None] = _silent) -> LabelledData:
+def prepare(
+    config: DataConfig, cache: CacheDirectory, progress: Callable[[str], None] = _silent, *, drop_overlap: bool = False
+) -> LabelledData:
     """Read, check, split and store labelled text. The same input and seed give the same rows in the same order.
 
-    `progress` gets one line before each step. A whole folder that is there already is used as it is. Raises BadInput
-    for all that is wrong with the data, with the setting or file:line, and what would be right.
+    With `drop_overlap`, rows of train whose normalised text stands in a validation or test split that the source
+    brings are left out before anything is cut. `progress` gets one line before each step. A whole folder that is there
+    already is used as it is. Raises BadInput for all that is wrong with the data, with the setting or file:line, and
+    what would be right.
     """
     progress(f"reading {config.path}")
     assigned = read_splits(config, _columns(config))
@@ -62,6 +68,11 @@ def prepare(config: DataConfig, cache: CacheDirectory, progress: Callable[[str],
     progress("checking labels and texts")
     frame, labels = _labelled(assigned, config, notes)
     progress("splitting")
+    before = len(frame)
+    frame = _units(frame, config)
+    if drop_overlap:
+        frame = _without_overlap(frame, notes)
+    dropped = before - len(frame)
     frame = _cap(_cut(frame, labels.names, config, notes), config, notes)
     fingerprint = fingerprint_of(frame, labels.names)
     progress("writing the splits")
@@ -75,6 +86,7 @@ def prepare(config: DataConfig, cache: CacheDirectory, progress: Callable[[str],
         fingerprint=fingerprint,
         directory=cache.data(fingerprint),
         notes=tuple(notes),
+        dropped_overlap=dropped,
     )
 
 
@@ -197,11 +209,33 @@ def _dropped_notes(assigned: Assigned, labels: Labels) -> list[str]:
     return found
 
 
+def _units(frame: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
+    """With the columns same, a number for each distinct normalised text, and unit, one for what must stay together."""
+    texts = units_of(normalised(frame["text"], frame["text_pair"] if config.text_pair_column else None))
+    frame["same"], frame["unit"] = texts, texts
+    if config.group_column is not None:
+        frame["unit"] = units_of(texts, frame["group"])
+    return frame
+
+
+def _without_overlap(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """Leave out the rows of train whose text another split has."""
+    trained = frame["split"] == "train"
+    shared = trained & frame["same"].isin(frame.loc[~trained, "same"].unique())
+    if not shared.any():
+        return frame
+    if shared.sum() == trained.sum():
+        raise BadInput("check.drop_overlap: every row of train stands in validation or test too; none would be left")
+    notes.append(
+        f"{int(shared.sum()):,} of {int(trained.sum()):,} rows of train were dropped, because validation or test has "
+        "their text too (check.drop_overlap)"
+    )
+    return frame[~shared].reset_index(drop=True)
+
+
 def _cut(frame: pd.DataFrame, names: tuple[str, ...], config: DataConfig, notes: list[str]) -> pd.DataFrame:
     """Cut test, then validation from train where the source has none."""
-    pairs = frame["text_pair"] if config.text_pair_column else None
     grouped = config.group_column is not None
-    frame["unit"] = units_of(normalised(frame["text"], pairs), frame["group"] if grouped else None)
     for split, fraction in (("test", config.test_fraction), ("validation", config.validation_fraction)):
         if (frame["split"] == split).any():
             continue

@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 MAX_FOLDS = 20
 # StratifiedGroupKFold takes about 0.3 ms per group on one core; above this, groups are small against the data
 MANY_GROUPS = 20_000
-_SEPARATOR = "\x1f"
+SEPARATOR = "\x1f"
 
 
 def normalised(texts: pd.Series, pairs: pd.Series | None = None) -> list[str]:
     """What two texts must share to count as equal: NFKC (Unicode UAX 15), case folded, white space collapsed."""
-    keys = [_normalise(text) for text in texts]
+    keys = [normalise(text) for text in texts]
     if pairs is None:
         return keys
     # the separator is white space to str.split, so no normalised text holds it
-    return [f"{key}{_SEPARATOR}{_normalise(pair)}" for key, pair in zip(keys, pairs, strict=True)]
+    return [f"{key}{SEPARATOR}{normalise(pair)}" for key, pair in zip(keys, pairs, strict=True)]
 
 
-def units_of(texts: list[str], groups: pd.Series | None = None) -> np.ndarray:
+def units_of(texts: list[str] | np.ndarray, groups: pd.Series | None = None) -> np.ndarray:
     """Number the units, int64, shape (rows,): connected components of (same group or equal normalised text).
 
     Without groups a unit is a distinct text. A missing group binds nothing.
@@ -116,7 +116,8 @@ def allocate(counts: np.ndarray, size: int, spare: int) -> np.ndarray:
     return take.astype(np.int64)
 
 
-def _normalise(text: str) -> str:
+def normalise(text: str) -> str:
+    """One text as `normalised` compares it."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 

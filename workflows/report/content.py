@@ -15,6 +15,7 @@ from trainables.errors import BadInput, CorruptFile
 from trainables.files import read_json
 from trainables.records import EpochRecord, Evaluation, InferenceCost, Result
 from workflows import confidence, inference, leaderboard, manifest, soundness
+from workflows.audit.finding import Checked
 from workflows.config import ErrorsConfig
 from workflows.headline import Headline, find, point_name
 from workflows.leaderboard import Leaderboard, Row
@@ -77,6 +78,7 @@ class Content:
     costs: dict[str, InferenceCost]
     verdict: Verdict | None
     warnings: Sequence[str] = ()
+    checked: Checked | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -178,7 +180,17 @@ def read(sweep: SweepDirectory) -> Content:
         for row in board.rows
     )
     champion = next((run for run in runs if run.run_id == board.champion), None)
-    return Content(sweep, found, board.metric, runs, champion, _costs(sweep), board.verdict, board.warnings)
+    return Content(
+        sweep,
+        found,
+        board.metric,
+        runs,
+        champion,
+        _costs(sweep),
+        board.verdict,
+        warnings=board.warnings,
+        checked=_checked(sweep, found),
+    )
 
 
 @dataclass(frozen=True)
@@ -251,6 +263,15 @@ def _epochs_of(planned: _Planned | None, result: Result | None) -> int | None:
 
 def _costs(sweep: SweepDirectory) -> dict[str, InferenceCost]:
     return {path.stem: InferenceCost.read(path) for path in sorted(sweep.inference.glob("*.json"))}
+
+
+def _checked(sweep: SweepDirectory, found: dict[str, Any]) -> Checked | None:
+    """What the check of the data has found; None for a sweep that began before there was one."""
+    if sweep.check.exists():
+        return Checked.read(sweep.check)
+    if found.get("checked"):
+        raise CorruptFile(f"{sweep.check} is missing; the same sweep again writes it")
+    return None
 
 
 def status(row: Row) -> str:

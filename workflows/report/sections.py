@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from workflows.report import closing, confidence, costs, label_errors, lora, overview, scores, training, verdicts
+from workflows.report import (
+    checks,
+    closing,
+    confidence,
+    costs,
+    label_errors,
+    lora,
+    overview,
+    scores,
+    training,
+    verdicts,
+)
 from workflows.report.content import Content
 from workflows.report.page import Section
 
 # A section that has nothing to show in a sweep is None.
 SECTIONS: tuple[Callable[[Content], Section | None], ...] = (
     overview.data,
+    checks.findings,
     overview.board,
     overview.doubts,
     verdicts.comparisons,

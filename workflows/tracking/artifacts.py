@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -10,16 +11,19 @@ from typing import Any
 
 from trainables.arguments import Frozen
 from trainables.directory import SweepDirectory, TrialDirectory
+from trainables.errors import CorruptFile
 from trainables.files import read_json
 from trainables.records import EpochRecord, Result, Split
 from trainables.redaction import redact, redact_all
 from workflows import error_analysis, figures
+from workflows.audit.finding import Checked
 from workflows.config import ErrorsConfig
 from workflows.tracking import content
 
 _LOG_LENGTH = 200_000
 _DIGITS = 4
 _SPLIT: Split = "test"
+CHECK_TABLE = "check/findings.json"
 
 
 def write_trial(
@@ -93,13 +97,17 @@ def _short(value: Any) -> Any:
 
 
 def write_sweep(folder: Path, sweep: SweepDirectory, manifest: dict[str, Any], board: dict[str, Any] | None) -> None:
-    """Write config/, the leaderboard and report/ of a sweep into a folder."""
+    """Write config/, check/, the leaderboard and report/ of a sweep into a folder."""
     import yaml
 
     shown = redact_all(manifest)
     _write(folder / "config" / "manifest.json", shown)
     text = yaml.safe_dump(shown["config"], sort_keys=False, allow_unicode=True)
     (folder / "config" / "sweep.yaml").write_text(text, encoding="utf-8")
+    if checked := findings(sweep):
+        _write(folder / "check" / "check.json", redact_all(checked.model_dump(mode="json")))
+        if checked.findings:
+            _write(folder / CHECK_TABLE, redact_all(as_table(checked.findings)))
     if board:
         _write(folder / "leaderboard.json", board)
     if sweep.leaderboard_csv.exists():
@@ -107,6 +115,13 @@ def write_sweep(folder: Path, sweep: SweepDirectory, manifest: dict[str, Any], b
     if sweep.report.exists():
         shutil.copytree(sweep.figures, folder / "report" / "figures", dirs_exist_ok=True)
         shutil.copyfile(sweep.report, folder / "report" / "report.html")
+
+
+def findings(sweep: SweepDirectory) -> Checked | None:
+    """What the check of a sweep's data has found; None for a sweep from before there was one, or a damaged file."""
+    with contextlib.suppress(FileNotFoundError, CorruptFile):
+        return Checked.read(sweep.check)
+    return None
 
 
 def _write(path: Path, value: Any) -> None:

@@ -310,7 +310,10 @@ class Mirror:
         if mark.parent_content == digest:
             return
         champion = board["champion"] if board else None
-        tags = content.as_tags({"mlflow.note.content": content.note(manifest, board), CHAMPION_TAG: champion})
+        checked = artifacts.findings(self.sweep)
+        values = {"mlflow.note.content": content.note(manifest, board), CHAMPION_TAG: champion}
+        tags = content.as_tags(values | {"fleetune.check": checked and checked.tally})
+        tags |= content.table_tags([artifacts.CHECK_TABLE]) if checked and checked.findings else {}
         store.set_tags(self.client, mark.parent_run_id, tags)
         store.log_changes(self.client, mark.parent_run_id, content.sweep_metrics(board, self._last_moment()))
         store.log_data_sets(self.client, mark.parent_run_id, manifest["data"])

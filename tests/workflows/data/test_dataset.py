@@ -368,3 +368,41 @@ def test_files_to_predict_and_evaluate_are_read_from_any_source(tmp_path):
     assert sorted(zip(frame["row"], frame["split"], strict=True)) == [(0, "train"), (1, "train"), (2, "test")]
     with pytest.raises(BadInput, match="Set text_column to"):
         read_texts(path, "review")
+
+
+def test_rows_of_train_that_test_or_validation_have_too_can_be_dropped_before_anything_is_cut(tmp_path):
+    frame = table(200, split=["test"] * 40 + ["train"] * 160)
+    frame.loc[[50, 60, 70], "text"] = ["text 3", "TEXT  5", "text 7"]
+    path = saved(tmp_path, frame)
+    kept = run(tmp_path, path)
+    dropped = prepare(DataConfig(path=path), CacheDirectory(tmp_path / "cache"), drop_overlap=True)
+    assert dropped.dropped_overlap == 3 and kept.dropped_overlap == 0
+    assert dropped.fingerprint != kept.fingerprint
+    assert "3 of 160 rows of train were dropped" in " ".join(dropped.notes)
+    assert set(whole(kept)["row"]) - set(whole(dropped)["row"]) == {50, 60, 70}
+    assert sum(dropped.rows.values()) == 197 and dropped.rows["test"] == 40
+
+
+def test_where_nothing_overlaps_dropping_changes_nothing(tmp_path):
+    path = saved(tmp_path, table(200, group=[f"g{i // 4}" for i in range(200)]))
+    cache = CacheDirectory(tmp_path / "cache")
+    for settings in ({}, {"group_column": "group"}):
+        config = DataConfig(path=path, **settings)
+        assert prepare(config, cache, drop_overlap=True) == prepare(config, cache)
+
+
+def test_a_group_in_two_splits_is_not_dropped_for_it(tmp_path):
+    frame = table(200, split=["test"] * 40 + ["train"] * 160, group=["g"] * 200)
+    frame.loc[50, "text"] = "text 3"
+    path = saved(tmp_path, frame)
+    config = DataConfig(path=path, group_column="group", splits={"train": "train", "test": "test", "validation": "v"})
+    frame.loc[190:, "split"] = "v"
+    saved(tmp_path, frame)
+    assert prepare(config, CacheDirectory(tmp_path / "cache"), drop_overlap=True).dropped_overlap == 1
+
+
+def test_a_train_split_that_would_be_empty_is_refused(tmp_path):
+    frame = table(40, split=["train"] * 20 + ["test"] * 20)
+    frame["text"] = [f"text {i % 20}" for i in range(40)]
+    with pytest.raises(BadInput, match=r"check\.drop_overlap: every row of train stands in validation or test too"):
+        prepare(DataConfig(path=saved(tmp_path, frame)), CacheDirectory(tmp_path / "cache"), drop_overlap=True)

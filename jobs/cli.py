@@ -6,6 +6,7 @@ from jobs.demo import demo
 from jobs.evaluate import evaluate
 from jobs.export import export
 from jobs.init import init
+from jobs.plan import plan
 from jobs.predict import predict
 from jobs.report import report
 from jobs.run import application, run
@@ -19,6 +20,7 @@ def main() -> None:
     run(
         application(
             init=init,
+            plan=plan,
             sweep=sweep,
             report=report,
             predict=predict,

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from workflows import headline, plan
+from workflows import forecast, headline, plan
 from workflows.headline import other_axes
 from workflows.sweep import Outcome
 
@@ -112,6 +112,8 @@ def _findings(outcome: Outcome) -> list[str]:
         lines.append(f"[yellow]MLflow has not got everything:[/] {escape(outcome.tracking_error)}")
         command = f"{_program()} sync {shlex.quote(str(_folder(outcome)))}"
         lines.append(f"  Nothing is lost: {escape(command)} delivers the rest.")
+    if compared := forecast.compared(outcome.sweep):
+        lines += ["", forecast.sentence(*compared)]
     return lines
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from workflows.report import closing, costs, lora, overview, scores, training, verdicts
+from workflows.report import closing, costs, lora, overview, planned, scores, training, verdicts
 from workflows.report.content import Content
 from workflows.report.page import Section
 
@@ -21,6 +21,7 @@ SECTIONS: tuple[Callable[[Content], Section | None], ...] = (
     costs.inference,
     lora.lora,
     scores.errors,
+    planned.times,
     closing.unfinished,
     closing.reproduce,
 )

@@ -1,0 +1,371 @@
+"""What a sweep is going to take: from measured parts of trials to seconds of each, of the sweep, and of every axis.
+
+Pure: what was measured comes in as values. A trial takes its setup, its epochs, and an end; frozen layers run once,
+for the first trial that needs them, and whoever comes meanwhile waits. Groups go onto slots as they are dispatched,
+longest first, each onto the slot that is free first (list scheduling, Graham 1966).
+
+<sweep>/forecast.json   Forecast, what `fleetune plan` predicted
+<sweep>/took.json       Took, what the last run of the sweep took
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainables import freeze
+from trainables.arguments import Frozen, ModelSpec, Precision
+from trainables.directory import SweepDirectory
+from trainables.errors import CorruptFile
+from trainables.files import sha256_json
+from trainables.records import Record, Result
+from trainables.timing import Timing
+from workflows import plan
+from workflows.plan import PlannedTrial
+from workflows.prepare import Prepared
+from workflows.report import numbers
+
+Group = Sequence[PlannedTrial]
+# A value of an axis that a trial does not have.
+ABSENT = "–"
+
+
+class Kind(Frozen):
+    """What decides how long the parts of a trial take: its model, policy and batches, and how many train at once."""
+
+    model: ModelSpec
+    freeze: str
+    lora_r: int | None
+    max_length: int
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    per_device_eval_batch_size: int
+    has_layerwise_decay: bool
+    together: int
+
+    @classmethod
+    def of(cls, group: Group) -> Kind:
+        """The kind of a group."""
+        trial, training = group[0], group[0].training
+        return cls(
+            model=trial.model,
+            freeze=trial.freeze,
+            lora_r=training.lora_r if freeze.parse(trial.freeze).adapters else None,
+            max_length=training.max_length,
+            per_device_train_batch_size=training.per_device_train_batch_size,
+            gradient_accumulation_steps=training.gradient_accumulation_steps,
+            per_device_eval_batch_size=training.per_device_eval_batch_size,
+            has_layerwise_decay=training.layerwise_lr_decay < 1,
+            together=len(group),
+        )
+
+    @property
+    def graph(self) -> tuple[str, int, int]:
+        """Kinds that agree in this predict by the same operations."""
+        return self.model.sha256, self.model.num_hidden_layers, self.max_length
+
+
+class KindForecast(Frozen):
+    """The trials of one kind: `seconds` is one trial's share of what its group takes, `share` that of all trials."""
+
+    model: str
+    freeze: str
+    details: str
+    trials: int
+    together: int
+    seconds: float
+    share: float
+    peak_bytes: int | None
+    texts_at_once: int | None
+
+
+class Forecast(Record):
+    """What a sweep is predicted to take.
+
+    `key` is of the sweep that it is for (see `key`), `created` milliseconds since 1970. `phases` are the seconds of
+    the sweep's parts in their order, `trials` those of each trial: its share of its group, and of the frozen layers
+    that it needs. `drawn_later` of them are drawn while the sweep runs, and random ones stand for them. `axes` has,
+    for each axis that varies, what all trials of a value take together. `probed_seconds` went into measuring.
+    """
+
+    key: str
+    created: int
+    slots: int
+    asks: str
+    precision: Precision
+    device: str
+    phases: dict[str, float]
+    kinds: tuple[KindForecast, ...]
+    trials: dict[str, float]
+    drawn_later: int
+    axes: dict[str, dict[str, float]]
+    probed_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """The whole command."""
+        return sum(self.phases.values())
+
+
+class Took(Record):
+    """What the last run of a sweep took that came to its end; `key` and `phases` as in Forecast."""
+
+    key: str
+    phases: dict[str, float]
+
+    @property
+    def seconds(self) -> float:
+        return sum(self.phases.values())
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a slot has to do for a group: `seconds`, after the frozen layers of `prefix`, where it needs any."""
+
+    seconds: float
+    prefix: str | None = None
+    prefix_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Span:
+    """When a group runs, in seconds after the first dispatch, and on which slot."""
+
+    slot: int
+    begin: float
+    end: float
+
+
+def schedule(works: Iterable[Work], slots: int, startup: float = 0.0) -> list[Span]:
+    """Work onto slots in the order given, each onto the slot that is free first; a slot's process starts once.
+
+    The first to need a prefix computes it, others wait until it is there.
+    """
+    free, fresh = [(0.0, slot) for slot in range(slots)], set(range(slots))
+    ready: dict[str, float] = {}
+    spans = []
+    for work in works:
+        at, slot = heapq.heappop(free)
+        began = at + (startup if slot in fresh else 0.0)
+        fresh.discard(slot)
+        if work.prefix is not None:
+            ready.setdefault(work.prefix, began + work.prefix_seconds)
+            began = max(began, ready[work.prefix])
+        end = began + work.seconds
+        spans.append(Span(slot, at, end))
+        heapq.heappush(free, (end, slot))
+    return spans
+
+
+def makespan(spans: Iterable[Span]) -> float:
+    """When the last one ends."""
+    return max((span.end for span in spans), default=0.0)
+
+
+def group_seconds(group: Group, timing: Timing, steps_of_epoch: int) -> float:
+    """What a group takes once its frozen layers are there. `steps_of_epoch` are optimizer steps."""
+    training = group[0].training
+    epochs, runs = training.num_train_epochs, len(group) / timing.together
+    each = epochs * (timing.validation + timing.commit) + timing.test + timing.end
+    midway = 0
+    if training.save_steps and timing.together == len(group) == 1:
+        midway = epochs * steps_of_epoch // training.save_steps
+    return runs * (timing.setup + epochs * timing.epoch) + len(group) * each + midway * timing.commit
+
+
+def prefix_key(trial: PlannedTrial) -> str | None:
+    """What trials that agree in it share of frozen layers; None where none are frozen for good."""
+    boundary = freeze.frozen_layers(trial.freeze, trial.model.num_hidden_layers)
+    if not boundary:
+        return None
+    return sha256_json(
+        {
+            "weights": trial.model.sha256,
+            "boundary": boundary,
+            "is_all": boundary == trial.model.num_hidden_layers,
+            "tokens": tokens_key(trial),
+        }
+    )
+
+
+def tokens_key(trial: PlannedTrial) -> str:
+    """What trials that agree in it share of tokens."""
+    return sha256_json({"tokenizer": trial.model.tokenizer_sha256, "max_length": trial.training.max_length})
+
+
+def works(groups: Sequence[Group], timings: Mapping[Kind, Timing], train_texts: int) -> list[Work]:
+    """What each group has to do; a kind that was not timed counts as the one that is most like it."""
+    found = []
+    for group in groups:
+        timing = timing_of(group, timings)
+        steps = group[0].training.optimizer_steps(train_texts)
+        found.append(Work(group_seconds(group, timing, steps), prefix_key(group[0]), timing.prefix))
+    return found
+
+
+def timing_of(group: Group, timings: Mapping[Kind, Timing]) -> Timing:
+    """The timing of a group's kind, or of the nearest kind, with its training and scoring scaled by the work.
+
+    Nearest is, in this order: of the same model, the same policy, the work of an epoch most alike.
+    """
+    kind = Kind.of(group)
+    if kind in timings:
+        return timings[kind]
+
+    def distance(other: Kind) -> tuple[bool, bool, float]:
+        ratio = _work(kind) / _work(other)
+        return other.model != kind.model, other.freeze != kind.freeze, max(ratio, 1 / ratio)
+
+    nearest = min(timings, key=distance)
+    scale = _work(kind) / _work(nearest)
+    known = timings[nearest]
+    parts = ("prefix", "epoch", "longest_step", "validation", "test")
+    scaled = {part: getattr(known, part) * scale for part in parts}
+    return known.model_copy(update=scaled | {"together": kind.together if known.together > 1 else 1})
+
+
+def trial_seconds(groups: Sequence[Group], found: Sequence[Work]) -> dict[str, float]:
+    """Each trial's share: of its group's work, and of the frozen layers that it needs with others."""
+    users: dict[str, int] = {}
+    for group, work in zip(groups, found, strict=True):
+        if work.prefix is not None:
+            users[work.prefix] = users.get(work.prefix, 0) + len(group)
+    seconds: dict[str, float] = {}
+    paid: dict[str, float] = {}
+    for group, work in zip(groups, found, strict=True):
+        shared = 0.0
+        if work.prefix is not None:
+            shared = paid.setdefault(work.prefix, work.prefix_seconds) / users[work.prefix]
+        seconds |= {trial.trial_id: work.seconds / len(group) + shared for trial in group}
+    return seconds
+
+
+def by_kind(
+    groups: Sequence[Group], timings: Mapping[Kind, Timing], seconds: Mapping[str, float]
+) -> tuple[KindForecast, ...]:
+    """What the trials of each kind take, the dearest kind first."""
+    total = sum(seconds.values()) or 1.0
+    members: dict[Kind, list[PlannedTrial]] = {}
+    like: dict[Kind, Group] = {}
+    for group in groups:
+        kind = Kind.of(group)
+        members.setdefault(kind, []).extend(group)
+        like.setdefault(kind, group)
+    details = _details(members)
+    rows = []
+    for kind, trials in members.items():
+        spent, timing = sum(seconds[trial.trial_id] for trial in trials), timing_of(like[kind], timings)
+        rows.append(
+            KindForecast(
+                model=kind.model.name,
+                freeze=kind.freeze,
+                details=details[kind],
+                trials=len(trials),
+                together=kind.together,
+                seconds=spent / len(trials),
+                share=spent / total,
+                peak_bytes=timing.peak_bytes,
+                texts_at_once=timing.texts_at_once,
+            )
+        )
+    return tuple(sorted(rows, key=lambda row: row.share, reverse=True))
+
+
+def by_axis(trials: Sequence[PlannedTrial], seconds: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """For each axis that varies, the seconds of all trials of each value; every axis adds up to all trials."""
+    values = {trial.trial_id: _axes(trial) for trial in trials}
+    names = dict.fromkeys(name for found in values.values() for name in found)
+    sums: dict[str, dict[str, float]] = {}
+    for name in names:
+        for trial_id, found in values.items():
+            of_axis = sums.setdefault(name, {})
+            value = found.get(name, ABSENT)
+            of_axis[value] = of_axis.get(value, 0.0) + seconds[trial_id]
+    return {name: found for name, found in sums.items() if len(found) > 1}
+
+
+def key(prepared: Prepared, left: Sequence[PlannedTrial], slots: int) -> str:
+    """Hash of what decides how long a run of a sweep takes on one machine; `left` are the trials that it runs.
+
+    Of a search that draws while it runs, `left` are none.
+    """
+    config = prepared.config
+    return sha256_json(
+        {
+            "trials": sorted(trial.trial_id for trial in left),
+            "search": config.search.model_dump(mode="json"),
+            "training": config.training.model_dump(mode="json"),
+            "data": prepared.data.fingerprint,
+            "labels": list(prepared.data.labels),
+            "resources": config.resources.model_dump(mode="json"),
+            "baselines": list(config.baselines),
+            "slots": slots,
+        }
+    )
+
+
+def compared(sweep: SweepDirectory) -> tuple[Forecast, Took] | None:
+    """What was predicted for the last run of a sweep, and what it took; None where either is missing or of another."""
+    try:
+        forecast, took = Forecast.read(sweep.forecast), Took.read(sweep.took)
+    except (FileNotFoundError, CorruptFile, ValueError):
+        return None
+    return (forecast, took) if forecast.key == took.key else None
+
+
+def sentence(forecast: Forecast, took: Took) -> str:
+    """As in `Planned 3 min 10 s, took 2 min 58 s (0.94×).`"""
+    ratio = took.seconds / forecast.seconds
+    return f"Planned {numbers.duration(forecast.seconds)}, took {numbers.duration(took.seconds)} ({ratio:.2f}×)."
+
+
+def actual_seconds(groups: Iterable[Sequence[str]], results: Mapping[str, Result]) -> dict[str, float]:
+    """Each finished trial's share of the time that its group was under way."""
+    seconds: dict[str, float] = {}
+    for group in groups:
+        ended = [results[name] for name in group if name in results and results[name].status == "DONE"]
+        if ended and len(ended) == len(group):
+            took = max(result.ended for result in ended) - min(result.started for result in ended)
+            seconds |= {result.trial_id: took / 1000 / len(ended) for result in ended}
+    return seconds
+
+
+def _axes(trial: PlannedTrial) -> dict[str, str]:
+    named: dict[str, Any] = {
+        "model": trial.model.name,
+        "freeze": trial.freeze,
+        "learning_rate": trial.training.learning_rate,
+        **trial.axes,
+        "seed": trial.seed,
+    }
+    return {name: plan.number(value) for name, value in named.items()}
+
+
+_DETAILS: Mapping[str, Callable[[Kind], Any]] = {
+    "lora_r": lambda kind: kind.lora_r,
+    "max_length": lambda kind: kind.max_length,
+    "batch": lambda kind: kind.per_device_train_batch_size,
+    "accumulated": lambda kind: kind.gradient_accumulation_steps,
+    "eval batch": lambda kind: kind.per_device_eval_batch_size,
+    "layer-wise decay": lambda kind: "on" if kind.has_layerwise_decay else "off",
+    "at once": lambda kind: kind.together,
+}
+
+
+def _details(kinds: Iterable[Kind]) -> dict[Kind, str]:
+    """What tells kinds of the same model and policy apart, for people."""
+    kinds = list(kinds)
+    found = {}
+    for kind in kinds:
+        like = [other for other in kinds if (other.model, other.freeze) == (kind.model, kind.freeze)]
+        varied = [name for name, read in _DETAILS.items() if len({read(other) for other in like}) > 1]
+        found[kind] = ", ".join(f"{name} {_DETAILS[name](kind)}" for name in varied)
+    return found
+
+
+def _work(kind: Kind) -> float:
+    """The work of an epoch, in the units of `plan.work`."""
+    passes = 1 + 3 * freeze.trained_layers(kind.freeze, kind.model.num_hidden_layers)
+    return passes * kind.model.hidden_size**2 * kind.max_length

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from workflows import forecast, headline, plan
 from workflows.headline import other_axes
+from workflows.report import planned
 from workflows.sweep import Outcome
 
 _MAX_ROWS = 20
@@ -113,7 +114,7 @@ def _findings(outcome: Outcome) -> list[str]:
         command = f"{_program()} sync {shlex.quote(str(_folder(outcome)))}"
         lines.append(f"  Nothing is lost: {escape(command)} delivers the rest.")
     if compared := forecast.compared(outcome.sweep):
-        lines += ["", forecast.sentence(*compared)]
+        lines += ["", planned.sentence(*compared)]
     return lines
 
 

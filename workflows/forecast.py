@@ -25,7 +25,6 @@ from trainables.timing import Timing
 from workflows import plan
 from workflows.plan import PlannedTrial
 from workflows.prepare import Prepared
-from workflows.report import numbers
 
 Group = Sequence[PlannedTrial]
 # A value of an axis that a trial does not have.
@@ -313,12 +312,6 @@ def compared(sweep: SweepDirectory) -> tuple[Forecast, Took] | None:
     except (FileNotFoundError, CorruptFile, ValueError):
         return None
     return (forecast, took) if forecast.key == took.key else None
-
-
-def sentence(forecast: Forecast, took: Took) -> str:
-    """As in `Planned 3 min 10 s, took 2 min 58 s (0.94×).`"""
-    ratio = took.seconds / forecast.seconds
-    return f"Planned {numbers.duration(forecast.seconds)}, took {numbers.duration(took.seconds)} ({ratio:.2f}×)."
 
 
 def actual_seconds(groups: Iterable[Sequence[str]], results: Mapping[str, Result]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from workflows import forecast, phases
+from workflows.forecast import Forecast, Took
 from workflows.report import numbers
 from workflows.report.content import Content
 from workflows.report.page import Column, Row, Section, Table
@@ -35,3 +36,9 @@ def times(content: Content) -> Section | None:
     columns = [Column("model", numeric=False), Column("freeze", numeric=False)]
     columns += [Column(title) for title in ("trials", "planned,\neach", "took,\neach", "took ÷\nplanned")]
     return Section("planned", "Planned and actual time", lead, [Table("Time of one trial", columns, rows)])
+
+
+def sentence(forecast: Forecast, took: Took) -> str:
+    """As in `Planned 3 min 10 s, took 2 min 58 s (0.94×).`"""
+    ratio = took.seconds / forecast.seconds
+    return f"Planned {numbers.duration(forecast.seconds)}, took {numbers.duration(took.seconds)} ({ratio:.2f}×)."

@@ -11,59 +11,23 @@ longest first, each onto the slot that is free first (list scheduling, Graham 19
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainables import freeze
-from trainables.arguments import Frozen, ModelSpec, Precision
+from trainables.arguments import Frozen, Precision
 from trainables.directory import SweepDirectory
 from trainables.errors import CorruptFile
 from trainables.files import sha256_json
 from trainables.records import Record, Result
 from trainables.timing import Timing
 from workflows import plan
+from workflows.kinds import Group, Kind, details, prefix_key, timing_of
 from workflows.plan import PlannedTrial
 from workflows.prepare import Prepared
 
-Group = Sequence[PlannedTrial]
 # A value of an axis that a trial does not have.
 ABSENT = "–"
-
-
-class Kind(Frozen):
-    """What decides how long the parts of a trial take: its model, policy and batches, and how many train at once."""
-
-    model: ModelSpec
-    freeze: str
-    lora_r: int | None
-    max_length: int
-    per_device_train_batch_size: int
-    gradient_accumulation_steps: int
-    per_device_eval_batch_size: int
-    has_layerwise_decay: bool
-    together: int
-
-    @classmethod
-    def of(cls, group: Group) -> Kind:
-        """The kind of a group."""
-        trial, training = group[0], group[0].training
-        return cls(
-            model=trial.model,
-            freeze=trial.freeze,
-            lora_r=training.lora_r if freeze.parse(trial.freeze).adapters else None,
-            max_length=training.max_length,
-            per_device_train_batch_size=training.per_device_train_batch_size,
-            gradient_accumulation_steps=training.gradient_accumulation_steps,
-            per_device_eval_batch_size=training.per_device_eval_batch_size,
-            has_layerwise_decay=training.layerwise_lr_decay < 1,
-            together=len(group),
-        )
-
-    @property
-    def graph(self) -> tuple[str, int, int]:
-        """Kinds that agree in this predict by the same operations."""
-        return self.model.sha256, self.model.num_hidden_layers, self.max_length
 
 
 class KindForecast(Frozen):
@@ -174,26 +138,6 @@ def group_seconds(group: Group, timing: Timing, steps_of_epoch: int) -> float:
     return runs * (timing.setup + epochs * timing.epoch) + len(group) * each + midway * timing.commit
 
 
-def prefix_key(trial: PlannedTrial) -> str | None:
-    """What trials that agree in it share of frozen layers; None where none are frozen for good."""
-    boundary = freeze.frozen_layers(trial.freeze, trial.model.num_hidden_layers)
-    if not boundary:
-        return None
-    return sha256_json(
-        {
-            "weights": trial.model.sha256,
-            "boundary": boundary,
-            "is_all": boundary == trial.model.num_hidden_layers,
-            "tokens": tokens_key(trial),
-        }
-    )
-
-
-def tokens_key(trial: PlannedTrial) -> str:
-    """What trials that agree in it share of tokens."""
-    return sha256_json({"tokenizer": trial.model.tokenizer_sha256, "max_length": trial.training.max_length})
-
-
 def works(groups: Sequence[Group], timings: Mapping[Kind, Timing], train_texts: int) -> list[Work]:
     """What each group has to do; a kind that was not timed counts as the one that is most like it."""
     found = []
@@ -202,27 +146,6 @@ def works(groups: Sequence[Group], timings: Mapping[Kind, Timing], train_texts: 
         steps = group[0].training.optimizer_steps(train_texts)
         found.append(Work(group_seconds(group, timing, steps), prefix_key(group[0]), timing.prefix))
     return found
-
-
-def timing_of(group: Group, timings: Mapping[Kind, Timing]) -> Timing:
-    """The timing of a group's kind, or of the nearest kind, with its training and scoring scaled by the work.
-
-    Nearest is, in this order: of the same model, the same policy, the work of an epoch most alike.
-    """
-    kind = Kind.of(group)
-    if kind in timings:
-        return timings[kind]
-
-    def distance(other: Kind) -> tuple[bool, bool, float]:
-        ratio = _work(kind) / _work(other)
-        return other.model != kind.model, other.freeze != kind.freeze, max(ratio, 1 / ratio)
-
-    nearest = min(timings, key=distance)
-    scale = _work(kind) / _work(nearest)
-    known = timings[nearest]
-    parts = ("prefix", "epoch", "longest_step", "validation", "test")
-    scaled = {part: getattr(known, part) * scale for part in parts}
-    return known.model_copy(update=scaled | {"together": kind.together if known.together > 1 else 1})
 
 
 def trial_seconds(groups: Sequence[Group], found: Sequence[Work]) -> dict[str, float]:
@@ -252,7 +175,7 @@ def by_kind(
         kind = Kind.of(group)
         members.setdefault(kind, []).extend(group)
         like.setdefault(kind, group)
-    details = _details(members)
+    shown = details(members)
     rows = []
     for kind, trials in members.items():
         spent, timing = sum(seconds[trial.trial_id] for trial in trials), timing_of(like[kind], timings)
@@ -260,7 +183,7 @@ def by_kind(
             KindForecast(
                 model=kind.model.name,
                 freeze=kind.freeze,
-                details=details[kind],
+                details=shown[kind],
                 trials=len(trials),
                 together=kind.together,
                 seconds=spent / len(trials),
@@ -334,31 +257,3 @@ def _axes(trial: PlannedTrial) -> dict[str, str]:
         "seed": trial.seed,
     }
     return {name: plan.number(value) for name, value in named.items()}
-
-
-_DETAILS: Mapping[str, Callable[[Kind], Any]] = {
-    "lora_r": lambda kind: kind.lora_r,
-    "max_length": lambda kind: kind.max_length,
-    "batch": lambda kind: kind.per_device_train_batch_size,
-    "accumulated": lambda kind: kind.gradient_accumulation_steps,
-    "eval batch": lambda kind: kind.per_device_eval_batch_size,
-    "layer-wise decay": lambda kind: "on" if kind.has_layerwise_decay else "off",
-    "at once": lambda kind: kind.together,
-}
-
-
-def _details(kinds: Iterable[Kind]) -> dict[Kind, str]:
-    """What tells kinds of the same model and policy apart, for people."""
-    kinds = list(kinds)
-    found = {}
-    for kind in kinds:
-        like = [other for other in kinds if (other.model, other.freeze) == (kind.model, kind.freeze)]
-        varied = [name for name, read in _DETAILS.items() if len({read(other) for other in like}) > 1]
-        found[kind] = ", ".join(f"{name} {_DETAILS[name](kind)}" for name in varied)
-    return found
-
-
-def _work(kind: Kind) -> float:
-    """The work of an epoch, in the units of `plan.work`."""
-    passes = 1 + 3 * freeze.trained_layers(kind.freeze, kind.model.num_hidden_layers)
-    return passes * kind.model.hidden_size**2 * kind.max_length

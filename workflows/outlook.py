@@ -24,13 +24,14 @@ from trainables.arguments import Precision
 from trainables.directory import SweepDirectory
 from trainables.errors import InfrastructureError
 from trainables.timing import Timing
-from workflows import cluster, footprint, forecast, manifest, phases, plan, preflight, probing, space, trials
+from workflows import cluster, footprint, forecast, kinds, manifest, phases, plan, preflight, probing, space, trials
 from workflows.cluster import Cluster, Node, Request
 from workflows.config import seconds
 from workflows.footprint import Footprint
-from workflows.forecast import Forecast, Group, Kind
+from workflows.forecast import Forecast
 from workflows.groups import groups
 from workflows.interrupts import interruptible
+from workflows.kinds import Group, Kind
 from workflows.plan import PlannedTrial
 from workflows.prepare import Prepared, phase, prepare
 from workflows.probing import Timed
@@ -58,10 +59,10 @@ class Sharing:
     def of(cls, left: Sequence[Group]) -> Sharing:
         """Among groups."""
         every = [trial for group in left for trial in group]
-        frozen = [found for trial in every if (found := forecast.prefix_key(trial))]
+        frozen = [found for trial in every if (found := kinds.prefix_key(trial))]
         several = [group for group in left if len(group) > 1]
         return cls(
-            tokens=len({forecast.tokens_key(trial) for trial in every}),
+            tokens=len({kinds.tokens_key(trial) for trial in every}),
             prefixes=len(set(frozen)),
             trials_on_prefixes=len(frozen),
             groups=len(several),

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from trainables.timing import Timing
 from workflows import inference
-from workflows.forecast import Group, Kind, Work, makespan, schedule
+from workflows.forecast import Work, makespan, schedule
+from workflows.kinds import Group, Kind
 
 READING, STARTING, TRIALS, INFERENCE, REPORT, MLFLOW = (
     "reading the data",

@@ -25,7 +25,7 @@ from trainables.timing import Timing
 from workflows import cluster, plan, trials
 from workflows.baselines import run_baseline
 from workflows.cluster import Request
-from workflows.forecast import Group, Kind, tokens_key
+from workflows.kinds import Group, Kind, tokens_key
 from workflows.prepare import Prepared, phase
 
 # More kinds than these are not probed one by one: the rest counts as the nearest of those with the most work.

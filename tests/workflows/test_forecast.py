@@ -10,11 +10,12 @@ import pytest
 
 from tests.workflows.test_plan import config, trials
 from trainables.timing import Timing
-from workflows import forecast, inference, phases, probing
+from workflows import forecast, inference, kinds, phases, probing
 from workflows import trials as running
 from workflows.config import SweepConfig
-from workflows.forecast import Group, Kind, Span, Work, schedule
+from workflows.forecast import Span, Work, schedule
 from workflows.groups import groups
+from workflows.kinds import Group, Kind
 from workflows.plan import PlannedTrial
 
 TIMING = Timing(
@@ -52,10 +53,9 @@ def planned(folder: Path, blocks: Sequence[dict[str, Any]] = BLOCKS, **more: Any
 
 def timings(left: Sequence[Group], **of: dict[str, Any]) -> dict[Kind, Timing]:
     """A timing for each kind, with changes by freeze policy; heads train at once."""
-    kinds = {Kind.of(group) for group in left}
     return {
         kind: TIMING.model_copy(update={"together": kind.together, **of.get(kind.freeze.replace("-", "_"), {})})
-        for kind in kinds
+        for kind in {Kind.of(group) for group in left}
     }
 
 
@@ -103,7 +103,7 @@ def test_heads_share_setup_and_steps_and_are_scored_one_by_one(tmp_path: Path) -
 def test_trials_that_freeze_alike_share_a_prefix(tmp_path: Path) -> None:
     short = {"name": "short", "path": "m", "num_hidden_layers": 4}
     blocks = [*BLOCKS, {"model": short, "freeze": "head", "learning_rate": 1e-3}]
-    keys = {(trial.model.name, trial.freeze): forecast.prefix_key(trial) for trial in flat(planned(tmp_path, blocks))}
+    keys = {(trial.model.name, trial.freeze): kinds.prefix_key(trial) for trial in flat(planned(tmp_path, blocks))}
     assert keys["m", "full"] is None
     # Four layers are frozen either way, but of the short model's fourth a head reads one vector.
     assert len({keys["m", "top-2"], keys["m", "head"], keys["short", "head"]}) == 3
@@ -124,10 +124,10 @@ def test_shares_of_trials_add_up_to_all_work_and_to_every_axis(tmp_path: Path) -
     assert axes["freeze"]["full"] == pytest.approx(2 * 41.75)
     assert axes["freeze"]["top-2"] == pytest.approx(3 * 41.75 + 6)
     assert axes["learning_rate"]["1e-05"] == pytest.approx(2 * 41.75 + 2)
-    kinds = forecast.by_kind(left, known, spent)
-    assert [row.freeze for row in kinds] == ["top-2", "full", "head"]
-    assert sum(row.share for row in kinds) == pytest.approx(1)
-    assert sum(row.trials * row.seconds for row in kinds) == pytest.approx(total)
+    rows = forecast.by_kind(left, known, spent)
+    assert [row.freeze for row in rows] == ["top-2", "full", "head"]
+    assert sum(row.share for row in rows) == pytest.approx(1)
+    assert sum(row.trials * row.seconds for row in rows) == pytest.approx(total)
 
 
 def test_an_axis_that_only_some_trials_have_adds_up_too(tmp_path: Path) -> None:
@@ -139,13 +139,13 @@ def test_an_axis_that_only_some_trials_have_adds_up_too(tmp_path: Path) -> None:
 
 
 def test_learning_rates_and_seeds_make_no_kind_and_batches_and_ranks_do(tmp_path: Path) -> None:
-    def kinds(*blocks: dict[str, Any], **search: Any) -> int:
+    def count(*blocks: dict[str, Any], **search: Any) -> int:
         return len(probing.chosen(planned(tmp_path, blocks, search=search)))
 
-    assert kinds(BLOCKS[0] | {"num_train_epochs": [1, 2], "weight_decay": [0.0, 0.1]}, seeds=[1, 2]) == 1
-    assert kinds(BLOCKS[0] | {"per_device_train_batch_size": [8, 16]}) == 2
-    assert kinds({"model": "m", "freeze": "lora", "lora_r": [4, 8]}) == 2
-    assert kinds({"model": "m", "freeze": "full", "lora_r": [4, 8]}) == 1
+    assert count(BLOCKS[0] | {"num_train_epochs": [1, 2], "weight_decay": [0.0, 0.1]}, seeds=[1, 2]) == 1
+    assert count(BLOCKS[0] | {"per_device_train_batch_size": [8, 16]}) == 2
+    assert count({"model": "m", "freeze": "lora", "lora_r": [4, 8]}) == 2
+    assert count({"model": "m", "freeze": "full", "lora_r": [4, 8]}) == 1
 
 
 def test_where_there_are_many_kinds_those_with_most_work_are_probed_and_stand_for_the_rest(tmp_path: Path) -> None:
@@ -155,17 +155,17 @@ def test_where_there_are_many_kinds_those_with_most_work_are_probed_and_stand_fo
     known = dict.fromkeys(probed, TIMING)
     (short,) = [group for group in left if group[0].freeze == "full" and group[0].training.max_length == 32]
     # The nearest is that of 64 tokens, of which it is half.
-    found = forecast.timing_of(short, {**known, next(iter(probed)): TIMING.model_copy(update={"epoch": 99.0})})
+    found = kinds.timing_of(short, {**known, next(iter(probed)): TIMING.model_copy(update={"epoch": 99.0})})
     assert (found.epoch, found.setup) == (5.0, 1.0)
 
 
 def test_as_many_probes_run_at_once_as_trials_will(tmp_path: Path) -> None:
-    kinds = {kind: [] for kind in probing.chosen(planned(tmp_path))}
-    calls = list(probing._calls(kinds, 5, tmp_path))
+    found = {kind: [] for kind in probing.chosen(planned(tmp_path))}
+    calls = list(probing._calls(found, 5, tmp_path))
     assert [kind.freeze for kind, _ in calls] == ["full", "top-2", "head", "full", "top-2"]
     assert len({folder for _, (_, folder, _) in calls}) == 5
     assert [predicts for _, (_, _, predicts) in calls] == [True, False, False, False, False]
-    assert len(list(probing._calls(kinds, 2, tmp_path))) == 3
+    assert len(list(probing._calls(found, 2, tmp_path))) == 3
 
 
 def test_several_probes_of_a_kind_give_their_medians_and_the_most_memory() -> None:

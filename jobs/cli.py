@@ -7,6 +7,7 @@ from jobs.demo import demo
 from jobs.evaluate import evaluate
 from jobs.export import export
 from jobs.init import init
+from jobs.plan import plan
 from jobs.predict import predict
 from jobs.report import report
 from jobs.run import application, run
@@ -21,6 +22,7 @@ def main() -> None:
         application(
             init=init,
             check=check,
+            plan=plan,
             sweep=sweep,
             report=report,
             predict=predict,

@@ -13,8 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from workflows import headline, plan
+from workflows import forecast, headline, plan
 from workflows.headline import other_axes
+from workflows.report import planned
 from workflows.sweep import Outcome
 
 _MAX_ROWS = 20
@@ -113,6 +114,8 @@ def _findings(outcome: Outcome) -> list[str]:
         lines.append(f"[yellow]MLflow has not got everything:[/] {escape(outcome.tracking_error)}")
         command = f"{_program()} sync {shlex.quote(str(_folder(outcome)))}"
         lines.append(f"  Nothing is lost: {escape(command)} delivers the rest.")
+    if compared := forecast.compared(outcome.sweep):
+        lines += ["", planned.sentence(*compared)]
     return lines
 
 

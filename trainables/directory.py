@@ -213,6 +213,16 @@ class SweepDirectory:
     def cache(self) -> CacheDirectory:
         return CacheDirectory(self.root.parent / "cache")
 
+    @property
+    def forecast(self) -> Path:
+        """What `fleetune plan` has predicted."""
+        return self.root / "forecast.json"
+
+    @property
+    def took(self) -> Path:
+        """What the last run of the sweep took."""
+        return self.root / "took.json"
+
     def inference_cost(self, graph_id: str) -> Path:
         return self.inference / f"{graph_id}.json"
 

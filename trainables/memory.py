@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import os
 import re
 import time
 from pathlib import Path
 
 import torch
 
+_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 # What proc(5) calls resetting the peak resident set size.
@@ -54,6 +56,16 @@ def peak_bytes(device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     found = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text())
     return int(found[1]) * 1024 if found else 0
+
+
+def total_bytes(device: torch.device) -> int:
+    """What there is in all: on the GPU, or on this machine, less where a container may have less."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, ValueError):
+        found = min(found, int(_LIMIT.read_text()))
+    return found
 
 
 def _give_back() -> None:

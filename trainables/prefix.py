@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -36,6 +37,8 @@ from trainables.room import Room
 from trainables.tokens import HiddenStates, TokenSplit
 
 Alive = Callable[[], None]
+# What `attach` would do: nothing is frozen; the states are there; it computes them; it has no room for them.
+Outlook = Literal["none", "kept", "missing", "no room"]
 DEFAULT_BYTES = 20 * 10**9
 _STATES = "states"
 # Free space that stays free on the disk of the cache.
@@ -78,6 +81,30 @@ def attach(
         # A cache is never needed: a full disk, or a folder that cleaning took away, costs time only.
         logging.getLogger(__name__).warning("the frozen layers are computed at every pass: %s", error)
         return split
+
+
+def outlook(spec: TrialSpec, model: nn.Module, split: TokenSplit, name: Split) -> Outlook:
+    """What `attach` would find now, without computing or forgetting anything."""
+    wanted = _wanted(spec, model, split)
+    if wanted is None:
+        return "none"
+    cache = NodeCache.here()
+    if is_committed(cache.prefix(wanted.key(spec, model, name))):
+        return "kept"
+    cache.prefixes.mkdir(parents=True, exist_ok=True)
+    # What lies there makes room for what is needed now.
+    free = shutil.disk_usage(cache.prefixes).free + sum(_kept(cache.prefixes).values())
+    return "missing" if wanted.bytes <= _budget() and free >= wanted.bytes + _SPARE_BYTES else "no room"
+
+
+def attach_in_memory(spec: TrialSpec, model: nn.Module, split: TokenSplit, room: Room) -> TokenSplit:
+    """As `attach`, but past the cache: for some texts of a split, which nobody may take for the whole."""
+    wanted = _wanted(spec, model, split)
+    if wanted is None:
+        return split
+    states = np.empty(wanted.shape, wanted.dtype)
+    _fill(states, wanted, spec, model, split, lambda: None, room)
+    return replace(split, hidden=HiddenStates(wanted.boundary, wanted.first_only, states))
 
 
 @dataclass(frozen=True)
@@ -139,19 +166,32 @@ def _write(
     room: Room,
 ) -> None:
     """Compute the states of all texts, in passes of similar length, into a folder that then counts."""
-    model.eval()
-    with new_directory(folder, replace=False) as scratch, torch.inference_mode():
+    with new_directory(folder, replace=False) as scratch:
         with (scratch / _STATES).open("wb") as file:
             # Reserved first: on a full disk this raises, while writing to the map would kill the process.
             os.posix_fallocate(file.fileno(), 0, wanted.bytes)
         states = np.memmap(scratch / _STATES, wanted.dtype, mode="r+", shape=wanted.shape)
+        _fill(states, wanted, spec, model, split, alive, room)
+        states.flush()
+
+
+def _fill(
+    states: np.ndarray,
+    wanted: _Wanted,
+    spec: TrialSpec,
+    model: nn.Module,
+    split: TokenSplit,
+    alive: Alive,
+    room: Room,
+) -> None:
+    model.eval()
+    with torch.inference_mode():
         for indices in forward.all_passes(model, split, _TEXTS_AT_ONCE):
             found = room.run(partial(_states_of, indices, wanted, spec, model, split, room))
             for index, text in zip(indices, found, strict=True):
                 start = index if wanted.first_only else split.offsets[index]
                 states[start : start + len(text)] = text
             alive()
-        states.flush()
 
 
 def _states_of(
@@ -196,15 +236,11 @@ def _make_room(root: Path, needed: int) -> bool:
 
     Several processes may do this at once and then hold a little more than the budget together.
     """
-    budget = int(os.environ.get("FLEETUNE_CACHE_BYTES") or DEFAULT_BYTES)
+    budget = _budget()
     for scratch in root.glob(".*"):
         if _age(scratch) > _UNUSED_SECONDS:
             shutil.rmtree(scratch, ignore_errors=True)
-    kept = {
-        folder: sum(path.stat().st_size for path in folder.iterdir())
-        for folder in root.iterdir()
-        if is_committed(folder)
-    }
+    kept = _kept(root)
 
     def fits() -> bool:
         return sum(kept.values()) + needed <= budget and shutil.disk_usage(root).free >= needed + _SPARE_BYTES
@@ -214,6 +250,19 @@ def _make_room(root: Path, needed: int) -> bool:
             shutil.rmtree(folder, ignore_errors=True)
             del kept[folder]
     return fits()
+
+
+def _budget() -> int:
+    return int(os.environ.get("FLEETUNE_CACHE_BYTES") or DEFAULT_BYTES)
+
+
+def _kept(root: Path) -> dict[Path, int]:
+    """The folders that count, with their bytes."""
+    return {
+        folder: sum(path.stat().st_size for path in folder.iterdir())
+        for folder in root.iterdir()
+        if is_committed(folder)
+    }
 
 
 def _unused(folder: Path) -> float:

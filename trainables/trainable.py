@@ -29,7 +29,7 @@ def train_group(config: dict[str, Any]) -> None:
     its process, which Tune answers by running it again, or a scheduler that stops the trial: then `tune.report` does
     not return (it raises SystemExit), and the driver records the trial's end.
     """
-    _prepare_process(config["gpus"])
+    prepare_process(config["gpus"])
     from trainables.arguments import TrialSpec
     from trainables.directory import TrialDirectory
     from trainables.files import read_json
@@ -66,7 +66,7 @@ def _reporter(spec: TrialSpec, watchdog: Watchdog) -> Callable[[dict[str, Any]],
     return report
 
 
-def _prepare_process(gpus: float) -> None:
+def prepare_process(gpus: float) -> None:
     """Set what libraries read when they are first imported: no network, no thread pools, no GPU that was not given."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -6,13 +6,15 @@ import contextlib
 import importlib
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from trainables.arguments import Precision
 from trainables.errors import BadInput, InfrastructureError
 from trainables.precision import WORTHWHILE, probe
+from trainables.trainable import prepare_process
 from workflows.config import ResourcesConfig
 from workflows.interrupts import handlers_kept
 
@@ -252,6 +254,89 @@ class _Warm:
             # One that is not there is left for whoever needs it, who can say why.
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
+
+    def call(self, function: Callable[..., Result], arguments: Sequence[Any]) -> Result:
+        return function(*arguments)
+
+
+class Slots:
+    """Processes that have the resources of trials, one for each slot, and take call after call as those do.
+
+    Use as a context manager: at its end they are gone.
+    """
+
+    def __init__(self, request: Request, count: int) -> None:
+        self._request, self._count = request, count
+        self._actors: list[Any] = []
+
+    def __enter__(self) -> Self:
+        self._actors = [self._start() for _ in range(self._count)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import ray
+
+        for actor in self._actors:
+            ray.kill(actor)
+
+    def everywhere(self, function: Callable[..., object], *arguments: Any) -> list[float]:
+        """Call a function on all at once; seconds until each has answered, its own start included where it is new.
+
+        One that fails is left out: whatever is wrong is met again by what runs there.
+        """
+        import ray
+
+        began, seconds = time.perf_counter(), []
+        waiting = [actor.call.remote(function, arguments) for actor in self._actors]
+        while waiting:
+            (done,), waiting = ray.wait(waiting)
+            with contextlib.suppress(ray.exceptions.RayError):
+                ray.get(done)
+                seconds.append(time.perf_counter() - began)
+        return seconds
+
+    def run(
+        self, function: Callable[..., Result], calls: Sequence[Sequence[Any]]
+    ) -> Iterator[tuple[int, Result | Exception]]:
+        """Call a function with each of some arguments, as many at once as there are slots.
+
+        Yields the number of each call with what came back, or with what went wrong, as they end. A process that dies
+        is replaced.
+        """
+        import ray
+
+        left, free, running = list(enumerate(calls)), list(self._actors), dict[Any, tuple[int, Any]]()
+        while left or running:
+            while left and free:
+                (number, arguments), actor = left.pop(0), free.pop()
+                running[actor.call.remote(function, tuple(arguments))] = number, actor
+            (done,), _ = ray.wait(list(running))
+            number, actor = running.pop(done)
+            found: Result | Exception
+            try:
+                found = ray.get(done)
+            except ray.exceptions.RayTaskError as error:
+                found = error.cause
+            except ray.exceptions.RayError as error:
+                found = InfrastructureError(_last_line(error))
+                self._actors.remove(actor)
+                actor = self._start()
+                self._actors.append(actor)
+            free.append(actor)
+            yield number, found
+
+    def _start(self) -> Any:
+        import ray
+
+        resources = {"num_cpus": self._request.cpus, "num_gpus": self._request.gpus}
+        return ray.remote(**resources)(_Slot).remote(self._request.gpus)
+
+
+class _Slot:
+    """A process as a trial has it, which takes any call."""
+
+    def __init__(self, gpus: float) -> None:
+        prepare_process(gpus)
 
     def call(self, function: Callable[..., Result], arguments: Sequence[Any]) -> Result:
         return function(*arguments)

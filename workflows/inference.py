@@ -128,6 +128,22 @@ def measure(graph: Graph, data: Path, threads: int) -> InferenceCost:
     )
 
 
+def texts_of(test_texts: int) -> int:
+    """How many texts of a test split are predicted."""
+    return min(_TEXTS, test_texts)
+
+
+def expected_seconds(one_text: float, batch: float, texts: int) -> float:
+    """What measuring a graph takes, from what one text alone takes, and a batch."""
+
+    def calls(each: float, most: int, least: int, seconds: float) -> float:
+        return each * (_WARM_UP + min(most, max(least, math.ceil(seconds / each)))) if each else 0.0
+
+    rounds = math.ceil(texts / BATCH_SIZE)
+    alone = calls(one_text, max(texts, _LEAST_CALLS), min(texts, _LEAST_CALLS), _LATENCY_SECONDS)
+    return alone + calls(batch, max(rounds, _MOST_BATCHES), rounds, _THROUGHPUT_SECONDS)
+
+
 def _latencies(classifier: Classifier, texts: list[str], pairs: list[str] | None) -> Iterator[tuple[float, int]]:
     """Each text alone, once, or as many as the time allows."""
     calls = _timed(classifier, texts, pairs, 1)
@@ -176,7 +192,7 @@ def _texts(data: Path) -> tuple[list[str], list[str] | None]:
     import pyarrow.parquet as pq
 
     table = pq.read_table(data / "test.parquet", columns=["text", "text_pair"])
-    chosen = table.take(np.unique(np.linspace(0, len(table) - 1, min(_TEXTS, len(table))).astype(int)))
+    chosen = table.take(np.unique(np.linspace(0, len(table) - 1, texts_of(len(table))).astype(int)))
     pairs = None if chosen["text_pair"].null_count else chosen["text_pair"].to_pylist()
     return chosen["text"].to_pylist(), pairs
 

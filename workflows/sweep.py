@@ -10,6 +10,7 @@ import contextlib
 import shlex
 import signal
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,10 +28,12 @@ from workflows import (
     check,
     cluster,
     confidence,
+    forecast,
     inference,
     leaderboard,
     lease,
     manifest,
+    phases,
     preflight,
     publish,
     trials,
@@ -38,6 +41,7 @@ from workflows import (
 from workflows.baselines import run_baseline
 from workflows.cluster import Cluster, Request
 from workflows.export import export_trial
+from workflows.forecast import Took
 from workflows.groups import groups
 from workflows.interrupts import interruptible
 from workflows.leaderboard import Leaderboard
@@ -86,6 +90,7 @@ def run_sweep(path: Path, overrides: Sequence[str], console: Console) -> Outcome
     Raises BadInput before anything is started, InfrastructureError where storage or cluster fail or another process
     drives the sweep, Interrupted after Ctrl-C or SIGTERM (what was done is kept).
     """
+    laps = _Laps()
     prepared = check.announce(prepare(load(path, overrides), console), console)
     with lease.held(prepared.sweep, on_wait=lambda what: console.print(escape(f"{what} …"))) as holding:
         prepared = prepared.continued(console)
@@ -94,7 +99,8 @@ def run_sweep(path: Path, overrides: Sequence[str], console: Console) -> Outcome
             return finished
         try:
             with interruptible():
-                return _run(prepared, holding, console)
+                laps.end(phases.READING)
+                return _run(prepared, holding, console, laps)
         except KeyboardInterrupt:
             if holding.is_lost:
                 raise InfrastructureError(
@@ -127,7 +133,20 @@ def _finished(prepared: Prepared) -> Outcome | None:
     return Outcome(prepared.sweep, ranked, prepared.tracking_uri, prepared.data.rows["test"], already_finished=True)
 
 
-def _run(prepared: Prepared, holding: Lease, console: Console) -> Outcome:
+class _Laps:
+    """Takes the time of the parts of a run, one after the other."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def end(self, part: str) -> None:
+        """A part ends here, which began with the end of the one before."""
+        now = time.perf_counter()
+        self.seconds[part], self._last = now - self._last, now
+
+
+def _run(prepared: Prepared, holding: Lease, console: Console, laps: _Laps) -> Outcome:
     """Connect, plan, dispatch, rank, publish. Baselines are fitted while Ray starts."""
     config, sweep = prepared.config, prepared.sweep
     remove_scratch(sweep.root)
@@ -154,6 +173,8 @@ def _run(prepared: Prepared, holding: Lease, console: Console) -> Outcome:
         manifest.write(sweep, config, prepared.data, precision, together, planned, prepared.earlier)
         for trial in planned:
             trials.lay_out(prepared, trial, precision)
+        key = forecast.key(prepared, trials.waiting(prepared, planned), slots)
+        laps.end(phases.STARTING)
         writer = Writer(sweep, prepared.tracking_uri, prepared.experiment)
         with (
             _tracked(writer, holding, console),
@@ -161,7 +182,10 @@ def _run(prepared: Prepared, holding: Lease, console: Console) -> Outcome:
         ):
             planned = trials.run(prepared, planned, together, precision, request, slots, writer, console)
             attempts.end_all(sweep)
+            laps.end(phases.TRIALS)
             publish.measure(prepared, trials.results(prepared, planned), request, writer, console)
+            laps.end(phases.INFERENCE)
+            Took(key=key, phases=laps.seconds).write(sweep.took)
             ranked = _rank(prepared, planned)
             with phase(console, "checking the champion, writing the report"):
                 published = background.submit(_publish, prepared, ranked, request, writer, Path(exports))
@@ -169,8 +193,11 @@ def _run(prepared: Prepared, holding: Lease, console: Console) -> Outcome:
                 with writer.paused():
                     write_report(sweep)
                 published.result()
+            laps.end(phases.REPORT)
             with phase(console, "delivering to MLflow"):
                 writer.finish(ranked.run_status)
+    laps.end(phases.MLFLOW)
+    Took(key=key, phases=laps.seconds).write(sweep.took)
     return Outcome(sweep, ranked, prepared.tracking_uri, prepared.data.rows["test"], writer.last_error)
 
 

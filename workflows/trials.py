@@ -35,6 +35,13 @@ def results(prepared: Prepared, planned: Sequence[PlannedTrial]) -> dict[str, Re
     return {name: Result.read(directory.result) for name, directory in directories.items() if directory.result.exists()}
 
 
+def waiting(prepared: Prepared, planned: Sequence[PlannedTrial]) -> list[PlannedTrial]:
+    """Those that have no result; none where a search draws on the way, since then more will come."""
+    known = results(prepared, planned)
+    draws = ALGORITHMS[prepared.config.search.algorithm].draws
+    return [] if draws else [trial for trial in planned if trial.trial_id not in known]
+
+
 def is_final(result: Result) -> bool:
     """Whether a result stays: what failed for want of a worker, of memory on it, or of time is tried again."""
     return result.status != "FAILED" or result.reason not in WORTH_ANOTHER_TRY
@@ -51,7 +58,14 @@ def lay_out(prepared: Prepared, trial: PlannedTrial, precision: Precision) -> No
     directory = prepared.sweep.trial(trial.trial_id)
     if directory.result.exists() and not is_final(Result.read(directory.result)):
         directory.result.unlink()
-    spec = TrialSpec(
+    spec = spec_of(prepared, trial, precision)
+    shown = {"name": trial.name, "axes": trial.axes, "drawn": trial.drawn}
+    write_json(directory.spec, {"spec": spec.model_dump(mode="json"), **shown})
+
+
+def spec_of(prepared: Prepared, trial: PlannedTrial, precision: Precision) -> TrialSpec:
+    """What a worker is told of a trial."""
+    return TrialSpec(
         trial_id=trial.trial_id,
         point_id=trial.point_id,
         seed=trial.seed,
@@ -63,11 +77,9 @@ def lay_out(prepared: Prepared, trial: PlannedTrial, precision: Precision) -> No
         data=str(prepared.data.directory),
         data_fingerprint=prepared.data.fingerprint,
         cache=str(prepared.sweep.cache.root),
-        directory=str(directory.root),
+        directory=str(prepared.sweep.trial(trial.trial_id).root),
         num_threads=prepared.config.resources.cpus_per_trial,
     )
-    shown = {"name": trial.name, "axes": trial.axes, "drawn": trial.drawn}
-    write_json(directory.spec, {"spec": spec.model_dump(mode="json"), **shown})
 
 
 def run(
@@ -89,7 +101,7 @@ def run(
     every, known = list(planned), results(prepared, planned)
     finished = {trial.trial_id: known[trial.trial_id] for trial in planned if trial.trial_id in known}
     expected = expected_count(prepared, planned, precision)
-    waiting = _unfinished(planned, groups, finished)
+    waiting = unfinished(planned, groups, finished)
     console.print(_announcement(expected, expected - len(finished), waiting, slots, request))
     with Board(planned, config.training.metric_for_best_model, console, finished, expected) as board:
 
@@ -150,11 +162,16 @@ def _source(
     """Where the groups to dispatch come from."""
     if ALGORITHMS[prepared.config.search.algorithm].draws:
         return Drawn(prepared.planner(precision), prepared.sweep, on_drawn)
-    longest_first = sorted(waiting, key=lambda group: sum(map(plan.work, group)), reverse=True)
-    return Listed([[prepared.sweep.trial(trial.trial_id) for trial in group] for group in longest_first])
+    ordered = in_order(waiting)
+    return Listed([[prepared.sweep.trial(trial.trial_id) for trial in group] for group in ordered])
 
 
-def _unfinished(
+def in_order(groups: Sequence[Sequence[PlannedTrial]]) -> list[Sequence[PlannedTrial]]:
+    """Groups as they are dispatched: longest first, so that no worker idles at the end."""
+    return sorted(groups, key=lambda group: sum(map(plan.work, group)), reverse=True)
+
+
+def unfinished(
     planned: Sequence[PlannedTrial], groups: Sequence[Sequence[str]], finished: Container[str]
 ) -> list[list[PlannedTrial]]:
     """The groups, without the trials that have ended."""

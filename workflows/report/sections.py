@@ -12,6 +12,7 @@ from workflows.report import (
     label_errors,
     lora,
     overview,
+    planned,
     scores,
     training,
     verdicts,
@@ -36,6 +37,7 @@ SECTIONS: tuple[Callable[[Content], Section | None], ...] = (
     lora.lora,
     scores.errors,
     label_errors.suspected,
+    planned.times,
     closing.unfinished,
     closing.reproduce,
 )

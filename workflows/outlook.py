@@ -1,0 +1,326 @@
+"""What a sweep is going to be, before it runs: its trials, what they share, what they need, and how long it takes.
+
+Nothing of a sweep is begun. What is left behind are the prepared data and tokens, which the sweep would make anyway,
+and `forecast.json`, which it holds itself against at its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from trainables.arguments import Precision
+from trainables.directory import SweepDirectory
+from trainables.errors import InfrastructureError
+from trainables.timing import Timing
+from workflows import cluster, footprint, forecast, kinds, manifest, phases, plan, preflight, probing, space, trials
+from workflows.cluster import Cluster, Node, Request
+from workflows.config import seconds
+from workflows.footprint import Footprint
+from workflows.forecast import Forecast
+from workflows.groups import groups
+from workflows.interrupts import interruptible
+from workflows.kinds import Group, Kind
+from workflows.plan import PlannedTrial
+from workflows.prepare import Prepared, phase, prepare
+from workflows.probing import Timed
+from workflows.quiet import logged_to
+from workflows.report import numbers
+from workflows.search import ALGORITHMS
+from workflows.sweep_file import load
+
+_GPUS = Path("/proc/driver/nvidia/gpus")
+# The share of a machine's memory beyond which Ray kills workers.
+_MEMORY_SHARE = 0.95
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """What is made once for several trials: sets of tokens, frozen prefixes with their trials, groups of heads."""
+
+    tokens: int
+    prefixes: int
+    trials_on_prefixes: int
+    groups: int
+    trials_in_groups: int
+
+    @classmethod
+    def of(cls, left: Sequence[Group]) -> Sharing:
+        """Among groups."""
+        every = [trial for group in left for trial in group]
+        frozen = [found for trial in every if (found := kinds.prefix_key(trial))]
+        several = [group for group in left if len(group) > 1]
+        return cls(
+            tokens=len({kinds.tokens_key(trial) for trial in every}),
+            prefixes=len(set(frozen)),
+            trials_on_prefixes=len(frozen),
+            groups=len(several),
+            trials_in_groups=sum(map(len, several)),
+        )
+
+
+@dataclass(frozen=True)
+class Left:
+    """What is left to run: groups in the order of dispatch.
+
+    `finished` trials have ended; `repeats` are those that the space holds again. `drawn_later` trials are drawn while
+    the sweep runs: random ones of the same space stand for them.
+    """
+
+    groups: list[Group]
+    finished: int = 0
+    repeats: int = 0
+    drawn_later: int = 0
+
+    @property
+    def trials(self) -> list[PlannedTrial]:
+        return [trial for group in self.groups for trial in group]
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """All that is known of a sweep before it runs.
+
+    `problems` keep it from starting, or trials from ending. `forecast` is None where nothing was timed.
+    """
+
+    sweep: SweepDirectory
+    left: Left
+    sharing: Sharing
+    slots: int
+    asks: Request
+    disk: Footprint
+    free: int
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    forecast: Forecast | None
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 4 where the sweep could not run as it is."""
+        return 4 if self.problems else 0
+
+
+def look_ahead(path: Path, overrides: Sequence[str], console: Console, *, probe: bool = True) -> Outlook:
+    """What the sweep of a file would be; with `probe` its trials are timed on the hardware that they would have.
+
+    Raises BadInput for what the sweep would refuse, InfrastructureError where the cluster is out of reach.
+    """
+    began = time.perf_counter()
+    prepared = prepare(load(path, overrides), console)
+    earlier = manifest.load(prepared.sweep)
+    if earlier:
+        manifest.refuse_other_meaning(earlier, prepared.config, prepared.data)
+    prepared = dataclasses.replace(prepared, earlier=earlier)
+    if not probe:
+        return _unprobed(prepared)
+    with interruptible():
+        return _probed(prepared, time.perf_counter() - began, console)
+
+
+def what_is_left(prepared: Prepared, precision: Precision) -> Left:
+    """The trials that a sweep would run now."""
+    search, planner = prepared.config.search, prepared.planner(precision)
+    planned = prepared.plan(precision)
+    known = trials.results(prepared, planned)
+    finished = {
+        trial.trial_id for trial in planned if trial.trial_id in known and trials.is_final(known[trial.trial_id])
+    }
+    waiting = trials.unfinished(planned, groups(planned, search, prepared.earlier), finished)
+    later = trials.expected_count(prepared, planned, precision) - len(planned)
+    drawn: list[PlannedTrial] = []
+    if later:
+        seeds = len(set(search.seeds))
+        tried = {trial.point_id for trial in planned}
+        points = itertools.islice(plan.random_points(planner, tried), later // seeds)
+        drawn = [trial for _, found in points for trial in found]
+    repeats = 0
+    if search.algorithm == "grid":
+        repeats = sum(1 for _ in space.listed(space.parse(search))) * len(search.seeds) - len(planned)
+    ordered = trials.in_order(waiting) if not ALGORITHMS[search.algorithm].draws else list(waiting)
+    return Left([*ordered, *([trial] for trial in drawn)], len(finished), repeats, len(drawn))
+
+
+def _unprobed(prepared: Prepared) -> Outlook:
+    """Without Ray: this machine stands for the cluster."""
+    resources, here = prepared.config.resources, _this_machine()
+    problems: list[str] = []
+    notes = []
+    request = Request(resources.cpus_per_trial, resources.gpus_per_trial or 0.0)
+    try:
+        request = here.request(resources)
+    except InfrastructureError as error:
+        problems.append(str(error))
+    if os.environ.get("RAY_ADDRESS"):
+        problems = []
+        notes.append("slots are those of this machine; without --no-probe the cluster itself is asked")
+    # Nothing of a new sweep is finished, so its precision, which is part of a trial's id, does not matter yet.
+    left = what_is_left(prepared, prepared.earlier["precision"] if prepared.earlier else "fp32")
+    slots = here.slots(request, resources.max_concurrent_trials)
+    return _outlook(prepared, left, request, slots, problems, notes, None)
+
+
+def _probed(prepared: Prepared, reading: float, console: Console) -> Outlook:
+    began = time.perf_counter()
+    config = prepared.config
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(_scratch(prepared)))
+        background = stack.enter_context(ThreadPoolExecutor(1))
+        baselines = background.submit(probing.fit_baselines, prepared, scratch)
+        background.submit(cluster.import_torch)
+        with phase(console, "starting Ray"):
+            found = stack.enter_context(cluster.connect())
+            stack.enter_context(logged_to(scratch / "ray.log"))
+            try:
+                request = found.request(config.resources)
+                preflight.check(prepared, found, request)
+            except InfrastructureError as error:
+                return _cannot_start(prepared, found, error)
+            kept = prepared.earlier["precision"] if prepared.earlier else None
+            precision = kept or cluster.choose_precision(config.training.bf16, found, request)
+            more = baselines.result()
+        starting = time.perf_counter() - began + more
+        slots = found.slots(request, config.resources.max_concurrent_trials)
+        left = what_is_left(prepared, precision)
+        if not left.groups:
+            return _outlook(prepared, left, request, slots, [], [], None)
+        timed = probing.time_kinds(prepared, left.groups, precision, request, slots, scratch, console)
+    predicted = None
+    if timed.timings:
+        predicted = _forecast(prepared, left, timed, precision, request, slots, {"read": reading, "start": starting})
+        predicted.write(prepared.sweep.forecast)
+    problems = [*timed.failures, *_too_slow(prepared, timed.timings), *_too_large(found, left, timed.timings, slots)]
+    return _outlook(prepared, left, request, slots, problems, _notes(prepared, left), predicted)
+
+
+def _scratch(prepared: Prepared) -> contextlib.AbstractContextManager[str]:
+    """A folder in the storage, on the disk that trials write to; gone at the end."""
+    return tempfile.TemporaryDirectory(dir=prepared.sweep.root.parent, prefix=".probe.")
+
+
+def _cannot_start(prepared: Prepared, found: Cluster, error: InfrastructureError) -> Outlook:
+    """The plan all the same, where the cluster or the storage could not carry the sweep."""
+    resources = prepared.config.resources
+    request = Request(resources.cpus_per_trial, resources.gpus_per_trial or 0.0)
+    slots = found.slots(request, resources.max_concurrent_trials)
+    left = what_is_left(prepared, prepared.earlier["precision"] if prepared.earlier else "fp32")
+    return _outlook(prepared, left, request, slots, [str(error)], [], None)
+
+
+def _outlook(
+    prepared: Prepared,
+    left: Left,
+    request: Request,
+    slots: int,
+    problems: Sequence[str],
+    notes: Sequence[str],
+    predicted: Forecast | None,
+) -> Outlook:
+    storage = prepared.sweep.root.parent
+    needed, free = footprint.estimate(prepared, slots), shutil.disk_usage(storage).free
+    disk = [] if any("more are needed" in problem for problem in problems) else preflight.disk(storage, needed, free)
+    return Outlook(
+        sweep=prepared.sweep,
+        left=left,
+        sharing=Sharing.of(left.groups),
+        slots=slots,
+        asks=request,
+        disk=needed,
+        free=free,
+        problems=(*problems, *disk),
+        notes=tuple(notes),
+        forecast=predicted,
+    )
+
+
+def _forecast(
+    prepared: Prepared,
+    left: Left,
+    timed: Timed,
+    precision: Precision,
+    request: Request,
+    slots: int,
+    measured: Mapping[str, float],
+) -> Forecast:
+    config, rows, timings = prepared.config, prepared.data.rows, timed.timings
+    works = forecast.works(left.groups, timings, rows["train"])
+    spent = forecast.trial_seconds(left.groups, works)
+    # Where nothing idles before the end, nobody has started the process that measures inference.
+    late = timed.startup if min(slots, len(left.groups)) == 1 or request.gpus else 0.0
+    count = len(left.trials) + left.finished
+    return Forecast(
+        key=forecast.key(prepared, [] if ALGORITHMS[config.search.algorithm].draws else left.trials, slots),
+        created=int(time.time() * 1000),
+        slots=slots,
+        asks=str(request),
+        precision=precision,
+        device=next(iter(timings.values())).device,
+        phases={
+            phases.READING: measured["read"],
+            phases.STARTING: measured["start"],
+            phases.TRIALS: phases.of_trials(works, slots, timed.startup),
+            phases.INFERENCE: phases.of_inference(left.groups, timings, len(config.baselines), rows["test"], late),
+            phases.REPORT: phases.of_report(count),
+            phases.MLFLOW: phases.of_mlflow(count),
+        },
+        kinds=forecast.by_kind(left.groups, timings, spent),
+        trials=spent,
+        drawn_later=left.drawn_later,
+        axes=forecast.by_axis(left.trials, spent),
+        probed_seconds=timed.seconds,
+    )
+
+
+def _notes(prepared: Prepared, left: Left) -> list[str]:
+    notes = []
+    if left.drawn_later:
+        notes.append(
+            f"{left.drawn_later} trials are drawn while the sweep runs; random ones of the same space stand for them"
+        )
+    if prepared.config.search.scheduler == "asha":
+        notes.append("asha stops trials early, so the sweep will take less than this, which counts every epoch")
+    return notes
+
+
+def _too_slow(prepared: Prepared, timings: Mapping[Kind, Timing]) -> list[str]:
+    """Kinds of which a single step takes so long that its trials would be taken for hanging."""
+    limit = seconds(prepared.config.resources.trial_timeout)
+    return [
+        f"{kind.model.name} · {kind.freeze}: a step takes {numbers.duration(timing.longest_step)}, and "
+        f"resources.trial_timeout ends a trial after {numbers.duration(limit)} without one; raise it"
+        for kind, timing in timings.items()
+        if timing.longest_step > limit
+    ]
+
+
+def _too_large(found: Cluster, left: Left, timings: Mapping[Kind, Timing], slots: int) -> list[str]:
+    """Whether what runs at once has more memory together than a machine has: the largest as many times as can be."""
+    on_cpu = [timing for timing in timings.values() if timing.device == "cpu" and timing.peak_bytes]
+    if not on_cpu:
+        return []
+    largest = max(on_cpu, key=lambda timing: timing.peak_bytes or 0)
+    at_once = min(len(left.groups), -(-slots // max(1, len(found.nodes))))
+    wanted = at_once * (largest.peak_bytes or 0)
+    if wanted <= _MEMORY_SHARE * largest.device_bytes:
+        return []
+    return [
+        f"memory: {at_once} trials at once may take {numbers.size(wanted)}, and a machine has "
+        f"{numbers.size(largest.device_bytes)}; run fewer at once (--set resources.max_concurrent_trials=…)"
+    ]
+
+
+def _this_machine() -> Cluster:
+    """What a Ray that is started here would have, without starting it."""
+    gpus = len(list(_GPUS.iterdir())) if _GPUS.is_dir() else 0
+    return Cluster((Node("this machine", float(os.cpu_count() or 1), float(gpus), ""),), is_own=True)

@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 PYTEST := $(BIN)/pytest
 # Two processes, a module of tests at a time (tests/conftest.py).
-TWO := --numprocesses 2 --dist loadgroup
+TWO := --numprocesses 2 --dist loadscope
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint format test-fast test-slow test-cluster test-browser faults bench curves audit clean

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,15 +17,23 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-_WITH_RAY = ("tests/jobs/", "tests/faults/", "tests/workflows/bench/")
+# Folders and modules whose tests start a Ray.
+_WITH_RAY = (
+    *("tests/jobs/", "tests/faults/", "tests/workflows/bench/", "tests/trainables/test_trainable.py"),
+    *(f"tests/workflows/test_{name}.py" for name in ("cluster", "lost_workers", "warm_workers")),
+)
 
 
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Give every test the group that it stays with."""
-    for item in items:
-        module = item.nodeid.split("::")[0]
-        with_ray = module.startswith(_WITH_RAY) or item.get_closest_marker("ray")
-        item.add_marker(pytest.mark.xdist_group("ray" if with_ray else module))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """How tests are shared out. (xdist's own groups are without effect under pytest 9.2.)"""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Modules(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.split("::")[0]
+            return "ray" if module.startswith(_WITH_RAY) else module
+
+    return Modules(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

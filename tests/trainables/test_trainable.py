@@ -15,7 +15,6 @@ from trainables.watchdog import Watchdog
 
 
 @pytest.mark.slow
-@pytest.mark.ray
 def test_a_scheduler_sees_the_metric_after_every_epoch_but_the_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

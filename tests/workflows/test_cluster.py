@@ -52,7 +52,6 @@ def test_what_no_node_can_give_is_refused_naming_request_and_nodes(asked: dict[s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [ConnectionError, Exception])
-@pytest.mark.ray
 def test_a_ray_that_does_not_start_is_a_fault_of_the_infrastructure(
     kind: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,7 +25,7 @@ from workflows.dispatch import dispatch
 from workflows.quiet import logged_to
 from workflows.search import Listed
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray]
+pytestmark = pytest.mark.slow
 NAMES = ("calm-1", "bad", "calm-2", "calm-3", "calm-4")
 _GIB = 2**30
 # Enough for what others on this machine may begin meanwhile.

@@ -17,7 +17,7 @@ from trainables.precision import WORTHWHILE, Hardware
 from workflows import cluster as module
 from workflows.cluster import Cluster, Request, choose_precision, connect, run_on_worker, warm_up
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray]
+pytestmark = pytest.mark.slow
 ONE = Request(cpus=1, gpus=0)
 
 

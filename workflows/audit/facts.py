@@ -1,4 +1,4 @@
-"""Prepared splits as a few numbers per row, so that a million texts are checked in some 50 MB.
+"""Prepared splits as a few numbers per row, so that a million texts are checked in 200 MB.
 
 The texts themselves are read in chunks and let go: what is compared are 64-bit hashes of them, where two of a million
 different texts are taken for equal once in some 40 million data sets.

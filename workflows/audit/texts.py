@@ -64,31 +64,39 @@ def normalised_duplicates(facts: Facts) -> Iterator[Finding]:
 
 def conflicting_labels(facts: Facts) -> Iterator[Finding]:
     """Texts, equal after normalisation, that carry several labels: nobody can be right on all of them."""
+    import pandas as pd
+
+    torn = _torn(facts)
+    if not len(torn):
+        return
+    parts = []
+    for split, here in facts.splits.items():
+        chosen = here.speaking & _among(here.key, torn)
+        parts.append(pd.DataFrame({"key": here.key[chosen], "row": here.rows[chosen], "split": split}))
+    found = pd.concat(parts, ignore_index=True)
+    # the rows of one text beside each other, so that the examples show pairs
+    shown = found.sort_values(["key", "row"], kind="stable")["row"][:EXAMPLES]
+    yield Finding(
+        name="conflicting_labels",
+        grade="warning",
+        count=len(found),
+        share=len(found) / sum(map(len, facts.splits.values())),
+        splits=tuple(split for split in facts.splits if (found["split"] == split).any()),
+        rows=tuple(shown.tolist()),
+        message=f"texts with several labels: {len(torn):,}, in {len(found):,} rows",
+        remedy="decide on one label for each text, or remove those rows",
+    )
+
+
+def _torn(facts: Facts) -> np.ndarray:
+    """The hashes of normalised texts that have several labels."""
     import numpy as np
     import pandas as pd
 
-    speaking = {split: here.speaking for split, here in facts.splits.items()}
-    parts = [
-        pd.DataFrame({"key": here.key, "label": here.labels, "row": here.rows, "split": split})[speaking[split]]
-        for split, here in facts.splits.items()
-    ]
-    every = pd.concat(parts, ignore_index=True)
-    pairs = every[["key", "label"]].drop_duplicates()
-    torn = pairs["key"][pairs["key"].duplicated()].unique()
-    found = every[np.isin(every["key"], torn)]
-    if len(found):
-        # the rows of one text beside each other, so that the examples show pairs
-        shown = found.sort_values(["key", "row"], kind="stable")["row"][:EXAMPLES]
-        yield Finding(
-            name="conflicting_labels",
-            grade="warning",
-            count=len(found),
-            share=len(found) / len(every),
-            splits=tuple(split for split in facts.splits if (found["split"] == split).any()),
-            rows=tuple(shown.tolist()),
-            message=f"texts with several labels: {len(torn):,}, in {len(found):,} rows",
-            remedy="decide on one label for each text, or remove those rows",
-        )
+    said = [(here.key[here.speaking], here.labels[here.speaking]) for here in facts.splits.values()]
+    keys, labels = (np.concatenate(part) for part in zip(*said, strict=True))
+    pairs = pd.DataFrame({"key": keys, "label": labels}).drop_duplicates()["key"].to_numpy()
+    return np.unique(pairs[pd.Series(pairs).duplicated()])
 
 
 def blank_texts(facts: Facts) -> Iterator[Finding]:

@@ -101,9 +101,11 @@ def sweep_of(root: Path) -> tuple[SweepDirectory, list[TrialDirectory]]:
 def test_labels_of_train_are_judged_by_models_that_have_not_seen_them(tmp_path: Path) -> None:
     texts, truth = reviews(300)
     labels, planted = flipped(np.array(truth), 2)
+    # The only text of its class is like nothing that was learned, and no suspect for that.
+    texts, truth, labels = [*texts, "quite another thing"], [*truth, 2], np.append(labels, 2)
     sweep, trials = sweep_of(tmp_path)
     clean = label_errors.find(sweep, trials, prepared(tmp_path / "clean", truth, texts), "a").splits[-1]
-    assert (clean.split, clean.texts, clean.suspects) == ("train", 300, ())
+    assert (clean.split, clean.texts, clean.suspects) == ("train", 301, ())
     found = label_errors.find(sweep, trials, prepared(tmp_path / "flipped", labels.tolist(), texts), "b").splits[-1]
     assert {suspect.row - 100 for suspect in found.suspects} == planted
     assert all(suspect.suggested == truth[suspect.row - 100] for suspect in found.suspects)

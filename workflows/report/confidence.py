@@ -92,11 +92,14 @@ def _reliability_plot(run: _Rated) -> Plot:
     ]
     return Plot(
         name="reliability",
-        title="Accuracy by confidence",
+        title="Accuracy by confidence (the area of a point is its share of the texts)",
         alt=f"{run.name}, on {run.texts:,} test texts: confidence is {_off(before)}, a mean {before.error:.4f} from "
         f"accuracy; with the temperature {run.calibration.temperature:.3g} it is {after.error:.4f}.",
         figure=figures.reliability(
-            {name: (found.confidence.tolist(), found.accuracy.tolist()) for name, found in named.items()}
+            {
+                name: (found.confidence.tolist(), found.accuracy.tolist(), found.texts.tolist())
+                for name, found in named.items()
+            }
         ),
         data=Data(("probabilities", "low", "high", "texts", "mean_confidence", "accuracy"), rows),
     )
@@ -112,7 +115,9 @@ def _coverage_plot(rated: list[_Rated]) -> Plot:
     thinned = {run.name: _thinned(run.coverage, run.texts) for run in rated}
     run = rated[0]
     share, accuracy = run.coverage.at(run.chosen_by.threshold_for(0.8))
-    told = f" The {share:.0%} of which it is most sure are {accuracy:.4f} right." if accuracy is not None else ""
+    told = (
+        "" if accuracy is None else f" On the {100 * share:.0f} % of which it is surest its accuracy is {accuracy:.4f}."
+    )
     return Plot(
         name="coverage",
         title="Accuracy by the share of texts that is answered",
@@ -143,7 +148,7 @@ def _abstaining(run: _Rated) -> Table:
         threshold = run.chosen_by.threshold_for(share)
         answered, accuracy = run.coverage.at(threshold if share < 1 else 0.0)
         least = f"{threshold:.4f}" if share < 1 else numbers.NONE
-        cells = [f"{share:.0%}", least, numbers.percent(answered), numbers.whole(round(answered * run.texts))]
+        cells = [f"{100 * share:.0f} %", least, numbers.percent(answered), numbers.whole(round(answered * run.texts))]
         rows.append(Row([*cells, numbers.score(accuracy)]))
     note = "Thresholds are of calibrated probabilities and were chosen on validation; test had no part in it."
     return Table("What answering less gains", columns, rows, note=note)

@@ -33,7 +33,7 @@ def suspected(content: Content) -> Section | None:
     known = train if train is not None and train.exists() else None
     found = label_errors.find(content.sweep, tied, known, content.manifest["data"]["fingerprint"])
     blocks: list[Block] = [_counts(found)]
-    blocks += [_table(content, judged, data) for judged in found.splits if judged.suspects]
+    blocks += [_table(content, judged, data) for judged in found.splits if judged.suspects and judged.is_telling]
     lead = (
         "Texts whose label is improbable, by models that have not seen it, by more than their usual errors explain "
         f"(confident learning). Validation and test are judged by {_judges(found.trials)}, train by TF-IDF and "
@@ -57,14 +57,27 @@ def _counts(found: LabelErrors) -> Table:
             [
                 judged.split,
                 numbers.whole(judged.texts),
-                numbers.whole(len(judged.suspects)),
-                numbers.percent(len(judged.suspects) / judged.texts),
+                *_told(judged),
             ]
         )
         for judged in found.splits
     ]
-    note = "" if found.has_train else "The prepared data is not where it was, so train is not judged."
-    return Table("Suspected labels, by split", columns, rows, note=note)
+    notes = [] if found.has_train else ["The prepared data is not where it was, so train is not judged."]
+    vague = [judged for judged in found.splits if not judged.is_telling]
+    if vague:
+        which = " and ".join(f"{judged.split} ({numbers.percent(judged.share)} are improbable)" for judged in vague)
+        notes.append(
+            f"The labels of {which} cannot be judged: so many are hardly wrong, it is the models that are, because the "
+            "task is hard for them."
+        )
+    return Table("Suspected labels, by split", columns, rows, note=" ".join(notes))
+
+
+def _told(judged: Judged) -> tuple[str, str]:
+    """How many labels are suspected, and their share; unknown where the models are not good enough to say."""
+    if not judged.is_telling:
+        return numbers.NONE, numbers.NONE
+    return numbers.whole(len(judged.suspects)), numbers.percent(judged.share)
 
 
 def _table(content: Content, judged: Judged, data: Path | None) -> Table:

@@ -62,7 +62,7 @@ def test_thresholds_are_chosen_on_validation_and_what_they_come_to_is_of_test(
     assert rows[0]["texts"] == str(len(labels))
     for row in rows[1:]:
         threshold = float(row["where the\nprobability is at least"])
-        share = float(row["answered of\nvalidation"].rstrip("%")) / 100
+        share = float(row["answered of\nvalidation"].rstrip(" %")) / 100
         assert (held_out.max(axis=1) >= threshold - 1e-4).mean() >= share
         answered = sure >= threshold - 5e-5
         assert abs(int(row["texts"]) - answered.sum()) <= 1

@@ -23,7 +23,7 @@ from trainables.arguments import Precision
 from trainables.directory import SweepDirectory
 from trainables.errors import InfrastructureError
 from trainables.timing import Timing
-from workflows import cluster, footprint, forecast, manifest, phases, preflight, probing
+from workflows import check, cluster, footprint, forecast, manifest, phases, preflight, probing
 from workflows.cluster import Cluster, Node, Request
 from workflows.config import seconds
 from workflows.footprint import Footprint
@@ -73,7 +73,7 @@ def look_ahead(path: Path, overrides: Sequence[str], console: Console, *, probe:
     Raises BadInput for what the sweep would refuse, InfrastructureError where the cluster is out of reach.
     """
     began = time.perf_counter()
-    prepared = prepare(load(path, overrides), console)
+    prepared = check.announce(prepare(load(path, overrides), console), console)
     earlier = manifest.load(prepared.sweep)
     if earlier:
         manifest.refuse_other_meaning(earlier, prepared.config, prepared.data)
@@ -113,6 +113,7 @@ def _probed(prepared: Prepared, reading: float, console: Console) -> Outlook:
         background = stack.enter_context(ThreadPoolExecutor(1))
         baselines = background.submit(probing.fit_baselines, prepared, scratch)
         background.submit(cluster.import_torch)
+        tokens = background.submit(check.with_tokens_if_possible, check.continued(prepared))
         with phase(console, "starting Ray"):
             found = stack.enter_context(cluster.connect())
             stack.enter_context(logged_to(scratch / "ray.log"))
@@ -121,6 +122,8 @@ def _probed(prepared: Prepared, reading: float, console: Console) -> Outlook:
             except InfrastructureError as error:
                 return _without_place(prepared, found, error)
             problems = preflight.find(prepared, found, request)
+            before, (prepared, unread) = prepared, tokens.result()
+            check.announce_tokens(before, prepared, unread, console)
             kept = prepared.earlier["precision"] if prepared.earlier else None
             precision = kept or cluster.choose_precision(config.training.bf16, found, request)
             more = baselines.result()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 30
 _MOST_VALUES = 6
+_WIDTH = 90
 
 
 def plan(
@@ -147,7 +148,7 @@ def _times(forecast: Forecast) -> Iterator[str]:
     from workflows.report import numbers
 
     yield f"time      {numbers.duration(forecast.seconds)} in all, {forecast.slots} at a time"
-    yield "          " + ", ".join(f"{what} {numbers.duration(took)}" for what, took in forecast.phases.items())
+    yield _wrapped("          ", [f"{what} {numbers.duration(took)}" for what, took in forecast.phases.items()])
 
 
 def _axes(forecast: Forecast) -> Iterator[str]:
@@ -155,13 +156,24 @@ def _axes(forecast: Forecast) -> Iterator[str]:
     from workflows.report import numbers
 
     if forecast.axes:
-        yield "what each value costs: seconds of its trials, one after the other"
+        yield "what each value costs: the time of its trials, one after the other"
     for name, values in forecast.axes.items():
         shown = sorted(values.items(), key=lambda item: item[1], reverse=True)
         parts = [f"{value} {numbers.duration(seconds)}" for value, seconds in shown[:_MOST_VALUES]]
         rest = sum(seconds for _, seconds in shown[_MOST_VALUES:])
         more = [f"{len(shown) - _MOST_VALUES} more {numbers.duration(rest)}"] if rest else []
-        yield f"  {name}: {', '.join([*parts, *more])}"
+        yield _wrapped(f"  {name}: ", [*parts, *more])
+
+
+def _wrapped(begin: str, parts: list[str]) -> str:
+    """A list in lines that fit a terminal; each part stays in one of them."""
+    lines = [begin]
+    for number, part in enumerate(parts, 1):
+        part += ", " if number < len(parts) else ""
+        if len(lines[-1]) + len(part) > _WIDTH and lines[-1].strip():
+            lines.append(" " * 10)
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _trials(outlook: Outlook) -> Table:

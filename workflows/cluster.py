@@ -262,7 +262,8 @@ class _Warm:
 class Slots:
     """Processes that have the resources of trials, one for each slot, and take call after call as those do.
 
-    Use as a context manager: at its end they are gone.
+    Use as a context manager: at its end they are gone. Whatever waits for them raises InfrastructureError where none
+    of them gives an answer for half an hour.
     """
 
     def __init__(self, request: Request, count: int) -> None:
@@ -289,7 +290,7 @@ class Slots:
         began, seconds = time.perf_counter(), []
         waiting = [actor.call.remote(function, arguments) for actor in self._actors]
         while waiting:
-            (done,), waiting = ray.wait(waiting)
+            done, waiting = _first_ended(waiting, function)
             with contextlib.suppress(ray.exceptions.RayError):
                 ray.get(done)
                 seconds.append(time.perf_counter() - began)
@@ -310,7 +311,7 @@ class Slots:
             while left and free:
                 (number, arguments), actor = left.pop(0), free.pop()
                 running[actor.call.remote(function, tuple(arguments))] = number, actor
-            (done,), _ = ray.wait(list(running))
+            done, _ = _first_ended(list(running), function)
             number, actor = running.pop(done)
             found: Result | Exception
             try:
@@ -330,6 +331,16 @@ class Slots:
 
         resources = {"num_cpus": self._request.cpus, "num_gpus": self._request.gpus}
         return ray.remote(**resources)(_Slot).remote(self._request.gpus)
+
+
+def _first_ended(calls: list[Any], function: Callable[..., object]) -> tuple[Any, list[Any]]:
+    """The first of some calls of a function to end, and the others."""
+    import ray
+
+    done, rest = ray.wait(calls, timeout=_CALL_SECONDS)
+    if not done:
+        raise InfrastructureError(f"{function.__name__} got no answer from a worker in {_CALL_SECONDS} s")
+    return done[0], rest
 
 
 class _Slot:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import os
 import shutil
 import tempfile
@@ -24,18 +23,17 @@ from trainables.arguments import Precision
 from trainables.directory import SweepDirectory
 from trainables.errors import InfrastructureError
 from trainables.timing import Timing
-from workflows import cluster, footprint, forecast, kinds, manifest, phases, plan, preflight, probing, space, trials
+from workflows import check, cluster, footprint, forecast, manifest, phases, preflight, probing
 from workflows.cluster import Cluster, Node, Request
 from workflows.config import seconds
 from workflows.footprint import Footprint
 from workflows.forecast import Forecast
-from workflows.groups import groups
 from workflows.interrupts import interruptible
-from workflows.kinds import Group, Kind
-from workflows.plan import PlannedTrial
+from workflows.kinds import Kind
 from workflows.prepare import Prepared, phase, prepare
 from workflows.probing import Timed
 from workflows.quiet import logged_to
+from workflows.remaining import Left, Sharing, what_is_left
 from workflows.report import numbers
 from workflows.search import ALGORITHMS
 from workflows.sweep_file import load
@@ -43,49 +41,6 @@ from workflows.sweep_file import load
 _GPUS = Path("/proc/driver/nvidia/gpus")
 # The share of a machine's memory beyond which Ray kills workers.
 _MEMORY_SHARE = 0.95
-
-
-@dataclass(frozen=True)
-class Sharing:
-    """What is made once for several trials: sets of tokens, frozen prefixes with their trials, groups of heads."""
-
-    tokens: int
-    prefixes: int
-    trials_on_prefixes: int
-    groups: int
-    trials_in_groups: int
-
-    @classmethod
-    def of(cls, left: Sequence[Group]) -> Sharing:
-        """Among groups."""
-        every = [trial for group in left for trial in group]
-        frozen = [found for trial in every if (found := kinds.prefix_key(trial))]
-        several = [group for group in left if len(group) > 1]
-        return cls(
-            tokens=len({kinds.tokens_key(trial) for trial in every}),
-            prefixes=len(set(frozen)),
-            trials_on_prefixes=len(frozen),
-            groups=len(several),
-            trials_in_groups=sum(map(len, several)),
-        )
-
-
-@dataclass(frozen=True)
-class Left:
-    """What is left to run: groups in the order of dispatch.
-
-    `finished` trials have ended; `repeats` are those that the space holds again. `drawn_later` trials are drawn while
-    the sweep runs: random ones of the same space stand for them.
-    """
-
-    groups: list[Group]
-    finished: int = 0
-    repeats: int = 0
-    drawn_later: int = 0
-
-    @property
-    def trials(self) -> list[PlannedTrial]:
-        return [trial for group in self.groups for trial in group]
 
 
 @dataclass(frozen=True)
@@ -118,7 +73,7 @@ def look_ahead(path: Path, overrides: Sequence[str], console: Console, *, probe:
     Raises BadInput for what the sweep would refuse, InfrastructureError where the cluster is out of reach.
     """
     began = time.perf_counter()
-    prepared = prepare(load(path, overrides), console)
+    prepared = check.announce(prepare(load(path, overrides), console), console)
     earlier = manifest.load(prepared.sweep)
     if earlier:
         manifest.refuse_other_meaning(earlier, prepared.config, prepared.data)
@@ -129,46 +84,25 @@ def look_ahead(path: Path, overrides: Sequence[str], console: Console, *, probe:
         return _probed(prepared, time.perf_counter() - began, console)
 
 
-def what_is_left(prepared: Prepared, precision: Precision) -> Left:
-    """The trials that a sweep would run now."""
-    search, planner = prepared.config.search, prepared.planner(precision)
-    planned = prepared.plan(precision)
-    known = trials.results(prepared, planned)
-    finished = {
-        trial.trial_id for trial in planned if trial.trial_id in known and trials.is_final(known[trial.trial_id])
-    }
-    waiting = trials.unfinished(planned, groups(planned, search, prepared.earlier), finished)
-    later = trials.expected_count(prepared, planned, precision) - len(planned)
-    drawn: list[PlannedTrial] = []
-    if later:
-        seeds = len(set(search.seeds))
-        tried = {trial.point_id for trial in planned}
-        points = itertools.islice(plan.random_points(planner, tried), later // seeds)
-        drawn = [trial for _, found in points for trial in found]
-    repeats = 0
-    if search.algorithm == "grid":
-        repeats = sum(1 for _ in space.listed(space.parse(search))) * len(search.seeds) - len(planned)
-    ordered = trials.in_order(waiting) if not ALGORITHMS[search.algorithm].draws else list(waiting)
-    return Left([*ordered, *([trial] for trial in drawn)], len(finished), repeats, len(drawn))
-
-
 def _unprobed(prepared: Prepared) -> Outlook:
     """Without Ray: this machine stands for the cluster."""
     resources, here = prepared.config.resources, _this_machine()
     problems: list[str] = []
-    notes = []
     request = Request(resources.cpus_per_trial, resources.gpus_per_trial or 0.0)
     try:
         request = here.request(resources)
     except InfrastructureError as error:
         problems.append(str(error))
+    # Nothing of a new sweep is finished, so its precision, which is part of a trial's id, does not matter yet.
+    left = what_is_left(prepared, prepared.earlier["precision"] if prepared.earlier else "fp32")
+    notes = _notes(prepared, left)
     if os.environ.get("RAY_ADDRESS"):
         problems = []
         notes.append("slots are those of this machine; without --no-probe the cluster itself is asked")
-    # Nothing of a new sweep is finished, so its precision, which is part of a trial's id, does not matter yet.
-    left = what_is_left(prepared, prepared.earlier["precision"] if prepared.earlier else "fp32")
     slots = here.slots(request, resources.max_concurrent_trials)
-    return _outlook(prepared, left, request, slots, problems, notes, None)
+    outlook = _outlook(prepared, left, request, slots, problems, notes, None)
+    disk = preflight.disk(prepared.sweep.root.parent, outlook.disk, outlook.free)
+    return dataclasses.replace(outlook, problems=(*outlook.problems, *disk))
 
 
 def _probed(prepared: Prepared, reading: float, console: Console) -> Outlook:
@@ -179,28 +113,32 @@ def _probed(prepared: Prepared, reading: float, console: Console) -> Outlook:
         background = stack.enter_context(ThreadPoolExecutor(1))
         baselines = background.submit(probing.fit_baselines, prepared, scratch)
         background.submit(cluster.import_torch)
+        tokens = background.submit(check.with_tokens_if_possible, check.continued(prepared))
         with phase(console, "starting Ray"):
             found = stack.enter_context(cluster.connect())
             stack.enter_context(logged_to(scratch / "ray.log"))
             try:
                 request = found.request(config.resources)
-                preflight.check(prepared, found, request)
             except InfrastructureError as error:
-                return _cannot_start(prepared, found, error)
+                return _without_place(prepared, found, error)
+            problems = preflight.find(prepared, found, request)
+            before, (prepared, unread) = prepared, tokens.result()
+            check.announce_tokens(before, prepared, unread, console)
             kept = prepared.earlier["precision"] if prepared.earlier else None
             precision = kept or cluster.choose_precision(config.training.bf16, found, request)
             more = baselines.result()
         starting = time.perf_counter() - began + more
         slots = found.slots(request, config.resources.max_concurrent_trials)
         left = what_is_left(prepared, precision)
-        if not left.groups:
-            return _outlook(prepared, left, request, slots, [], [], None)
+        # Of this machine only the disk may be too small, which keeps nobody from timing.
+        if not left.groups or (problems and not found.is_own):
+            return _outlook(prepared, left, request, slots, problems, [], None)
         timed = probing.time_kinds(prepared, left.groups, precision, request, slots, scratch, console)
     predicted = None
     if timed.timings:
         predicted = _forecast(prepared, left, timed, precision, request, slots, {"read": reading, "start": starting})
         predicted.write(prepared.sweep.forecast)
-    problems = [*timed.failures, *_too_slow(prepared, timed.timings), *_too_large(found, left, timed.timings, slots)]
+    problems += [*timed.failures, *_too_slow(prepared, timed.timings), *_too_large(found, left, timed.timings, slots)]
     return _outlook(prepared, left, request, slots, problems, _notes(prepared, left), predicted)
 
 
@@ -209,8 +147,8 @@ def _scratch(prepared: Prepared) -> contextlib.AbstractContextManager[str]:
     return tempfile.TemporaryDirectory(dir=prepared.sweep.root.parent, prefix=".probe.")
 
 
-def _cannot_start(prepared: Prepared, found: Cluster, error: InfrastructureError) -> Outlook:
-    """The plan all the same, where the cluster or the storage could not carry the sweep."""
+def _without_place(prepared: Prepared, found: Cluster, error: InfrastructureError) -> Outlook:
+    """The plan all the same, where no node can run a trial."""
     resources = prepared.config.resources
     request = Request(resources.cpus_per_trial, resources.gpus_per_trial or 0.0)
     slots = found.slots(request, resources.max_concurrent_trials)
@@ -228,17 +166,15 @@ def _outlook(
     predicted: Forecast | None,
 ) -> Outlook:
     storage = prepared.sweep.root.parent
-    needed, free = footprint.estimate(prepared, slots), shutil.disk_usage(storage).free
-    disk = [] if any("more are needed" in problem for problem in problems) else preflight.disk(storage, needed, free)
     return Outlook(
         sweep=prepared.sweep,
         left=left,
         sharing=Sharing.of(left.groups),
         slots=slots,
         asks=request,
-        disk=needed,
-        free=free,
-        problems=(*problems, *disk),
+        disk=footprint.estimate(prepared, slots),
+        free=shutil.disk_usage(storage).free,
+        problems=tuple(problems),
         notes=tuple(notes),
         forecast=predicted,
     )

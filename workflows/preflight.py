@@ -32,6 +32,13 @@ def check(prepared: Prepared, found: Cluster, request: Request) -> None:
 
     Nodes that join later are not asked. Raises InfrastructureError with one line for each problem.
     """
+    problems = find(prepared, found, request)
+    if problems:
+        raise InfrastructureError("\n  ".join(["not started, because it could not be finished:", *problems]))
+
+
+def find(prepared: Prepared, found: Cluster, request: Request) -> Problems:
+    """What of nodes and storage could not carry a sweep."""
     nodes = found.able(request)
     # The one node of a Ray that this process has started is this machine, in this environment: what the driver has
     # just read and written, `look` would only read and write again, for the price of one more process.
@@ -40,9 +47,7 @@ def check(prepared: Prepared, found: Cluster, request: Request) -> None:
         problems += _ask_devices(nodes, request)
     slots = found.slots(request, prepared.config.resources.max_concurrent_trials)
     storage = prepared.sweep.root.parent
-    problems += disk(storage, footprint.estimate(prepared, slots), shutil.disk_usage(storage).free)
-    if problems:
-        raise InfrastructureError("\n  ".join(["not started, because it could not be finished:", *problems]))
+    return problems + disk(storage, footprint.estimate(prepared, slots), shutil.disk_usage(storage).free)
 
 
 def compare(address: str, models: Mapping[str, Mapping[Path, int]], asked: Asked, seen: Seen) -> Problems:

@@ -15,7 +15,7 @@ import pytest
 from trainables.errors import InfrastructureError
 from trainables.precision import WORTHWHILE, Hardware
 from workflows import cluster as module
-from workflows.cluster import Cluster, Request, choose_precision, connect, run_on_worker, warm_up
+from workflows.cluster import Cluster, Request, Slots, choose_precision, connect, run_on_worker, warm_up
 
 pytestmark = pytest.mark.slow
 ONE = Request(cpus=1, gpus=0)
@@ -136,3 +136,32 @@ def test_none_is_warmed_up_where_it_would_have_to_take_resources(
         monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     warm_up(Request(cpus=1, gpus=float(elsewhere == "with a GPU")))
     assert ray.util.list_named_actors() == []
+
+
+def die_or_give(number: int) -> int:
+    if number == 1:
+        die()
+    if number == 2:
+        fail()
+    return number
+
+
+def test_slots_take_call_after_call_and_one_that_dies_is_replaced(cluster: Cluster) -> None:
+    with Slots(ONE, 2) as slots:
+        seconds = slots.everywhere(process)
+        assert len(seconds) == 2 and min(seconds) > 0
+        first = {found for _, found in slots.run(process, [()] * 6)}
+        assert len(first) == 2 and os.getpid() not in first
+        found = dict(slots.run(die_or_give, [(number,) for number in range(5)]))
+        assert {number for number, value in found.items() if value == number} == {0, 3, 4}
+        assert isinstance(found[1], InfrastructureError)
+        assert isinstance(found[2], ValueError) and str(found[2]) == "bad input"
+        after = {found for _, found in slots.run(process, [()] * 6)}
+        assert len(after) == 2 and len(after & first) == 1
+
+
+def test_slots_give_no_answer_for_ever(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CALL_SECONDS", 5)
+    with Slots(ONE, 1) as slots, pytest.raises(InfrastructureError, match="hang got no answer from a worker in 5 s"):
+        slots.everywhere(process)
+        list(slots.run(hang, [()]))

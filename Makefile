@@ -7,7 +7,7 @@ PYTEST := $(BIN)/pytest
 TWO := --numprocesses 2 --dist loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format test-fast test-slow test-cluster test-browser faults bench curves audit clean
+.PHONY: help demo test test-all lint format test-fast test-slow test-cluster test-browser faults fuzz bench curves audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -46,6 +46,10 @@ test-browser: $(INSTALLED) ## Tests that look at pages in a real headless Chromi
 # FAULT_CONTINUE=1: only rounds that tests/faults/results.json does not know as passed.
 faults: $(INSTALLED) ## Kill, starve and cut off sweeps, ten times each; hours (FAULT_ROUNDS=1 FAULT_DAMAGES=40: less)
 	@FAULT_RESULTS=tests/faults $(PYTEST) -q -m faults
+
+# FUZZ_EXAMPLES: how many of each kind.
+fuzz: $(INSTALLED) ## Feed thousands of odd sweep files and tables; minutes (FUZZ_EXAMPLES=500: less)
+	@FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),2000) $(PYTEST) -q --timeout=0 tests/bad_input/test_any_input.py
 
 bench: $(INSTALLED) ## Time Fleetune against the plain loop and HF Trainer + Ray Tune (BENCH="--rows 500 --rounds 1")
 	@$(BIN)/python -m jobs.bench $(BENCH)

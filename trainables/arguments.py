@@ -9,13 +9,25 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Metric = Literal["accuracy", "f1_macro", "loss"]
 Precision = Literal["fp32", "bf16"]
 Scheduler = Literal["linear", "cosine", "constant_with_warmup"]
-Positive = Annotated[int, Field(ge=1)]
-Probability = Annotated[float, Field(ge=0, lt=1)]
+
+
+def no_truth_value(value: Any) -> Any:
+    """`true` where a number belongs is a slip, which pydantic would take for 1. Raises ValueError."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(no_truth_value)]
+Number = Annotated[float, BeforeValidator(no_truth_value)]
+# What counts something is never larger: NumPy and torch count in 64 bits, and what is multiplied must fit.
+Positive = Annotated[Whole, Field(ge=1, lt=2**31)]
+Probability = Annotated[Number, Field(ge=0, lt=1)]
 
 
 def better(metric: Metric, value: float, than: float | None) -> bool:
@@ -34,24 +46,24 @@ class Frozen(BaseModel):
 class TrainingArguments(Frozen):
     """How a trial trains: names and meanings of `transformers.TrainingArguments`, lora_* of `peft.LoraConfig`."""
 
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 5e-5
+    learning_rate: Annotated[Number, Field(gt=0, lt=1)] = 5e-5
     num_train_epochs: Positive = 3
     per_device_train_batch_size: Positive = 16
     per_device_eval_batch_size: Positive = 64
     gradient_accumulation_steps: Positive = 1
-    max_length: Annotated[int, Field(ge=4)] = Field(
+    max_length: Annotated[Whole, Field(ge=4, lt=2**31)] = Field(
         256, description="tokens per text, special tokens included; longer texts are cut"
     )
-    weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    weight_decay: Annotated[Number, Field(ge=0, lt=1)] = 0.01
     adam_beta1: Probability = 0.9
     adam_beta2: Probability = 0.999
-    adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    adam_epsilon: Annotated[Number, Field(gt=0)] = 1e-8
+    max_grad_norm: Annotated[Number, Field(gt=0)] = 1.0
     lr_scheduler_type: Scheduler = Field("linear", description="after warm-up: to zero (linear, cosine) or constant")
-    warmup_steps: Annotated[float, Field(ge=0)] = Field(
+    warmup_steps: Annotated[Number, Field(ge=0)] = Field(
         0.1, description="below 1: share of all steps; from 1: number of steps"
     )
-    layerwise_lr_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+    layerwise_lr_decay: Annotated[Number, Field(gt=0, le=1)] = Field(
         1.0, description="each block learns at this share of the rate of the block above it; 1: all at learning_rate"
     )
     save_steps: Positive | None = Field(

@@ -31,6 +31,8 @@ from trainables.files import COMMIT, is_committed, new_directory, read_json, ver
 from trainables.records import Record
 
 INFO = "checkpoint.json"
+# What transformers leaves out of config.json.
+_DEFAULT_NAMES = {"0": "LABEL_0", "1": "LABEL_1"}
 
 
 class CheckpointInfo(Record):
@@ -106,6 +108,7 @@ def load(directory: Path, merge: bool = True, base: Path | None = None) -> Check
     """
     info = read_info(directory)
     model: Any = freeze.apply(_untrained(directory, info, base), info.freeze, info.training, seed=0)
+    _refuse_other_labels(directory, info)
     _overlay(model, directory / WEIGHTS)
     if merge and hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
@@ -203,6 +206,16 @@ def _from_config(directory: Path) -> Any:
             ),
             dtype=torch.float32,
             trust_remote_code=False,
+        )
+
+
+def _refuse_other_labels(directory: Path, info: CheckpointInfo) -> None:
+    """Both files name the columns of the logits, and an export takes its names from config.json."""
+    named = model_folder.read_config(directory).get("id2label", _DEFAULT_NAMES)
+    if named != {str(index): label for index, label in enumerate(info.labels)}:
+        raise CorruptFile(
+            f"{directory / 'config.json'}: its id2label ({named}) is not what {INFO} says "
+            f"({', '.join(info.labels)}, in this order)"
         )
 
 

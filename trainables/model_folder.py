@@ -77,12 +77,46 @@ def tokenizer_files(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(TOKENIZER_FILES) if (folder / name).is_file()]
 
 
+def check_weights(folder: Path) -> None:
+    """Read the headers of the weights; raise BadInput where one does not agree with the bytes behind it."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in weight_files(folder):
+        if path.suffix != ".safetensors":
+            continue
+        try:
+            with safe_open(path, framework="numpy"):
+                pass
+        except (SafetensorError, OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise BadInput(f"{path}: is no whole safetensors file ({reason}); download or save it again") from None
+
+
+def vocabulary_size(folder: Path) -> int | None:
+    """One more than the highest token id of a tokenizer.json, added tokens included; None where there is none.
+
+    Raises BadInput where the file is not what the `tokenizers` library writes.
+    """
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        return None
+    content = _read_json(path)
+    try:
+        vocabulary = content["model"].get("vocab") or ()
+        # Unigram lists its tokens with their scores, in the order of their ids; all others map token to id.
+        ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
+        added = [token["id"] for token in content.get("added_tokens") or ()]
+        return int(max(max(ids, default=-1), max(added, default=-1))) + 1
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise BadInput(f"{path}: is not a tokenizer as the tokenizers library writes it") from None
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path.parent}: has no {path.name}, so it is not a transformers model folder") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise BadInput(f"{path}: cannot be read as JSON: {error}") from None
     if not isinstance(value, dict):
         raise BadInput(f"{path}: must hold a JSON object")

@@ -206,7 +206,7 @@ def describe(folder: Path) -> ModelDescription:
         model_type=family.model_type,
         num_hidden_layers=_count(config, family.layers_key, folder),
         hidden_size=_count(config, family.hidden_key, folder),
-        max_positions=max_positions(config),
+        max_positions=_positions(config, folder),
         shared_layers=family.shared_layers,
         padding_free=family.padding_free,
     )
@@ -393,6 +393,19 @@ def _count(config: Mapping[str, Any], key: str, folder: Path) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise BadInput(f"{folder / 'config.json'}: {key} is {value!r}; it must be a whole number from 1")
     return value
+
+
+def _positions(config: Mapping[str, Any], folder: Path) -> int | None:
+    try:
+        found = max_positions(config)
+    except (TypeError, ValueError, OverflowError):
+        found = 0
+    if found is not None and found < 1:
+        raise BadInput(
+            f"{folder / 'config.json'}: max_position_embeddings ({config.get('max_position_embeddings')!r}) and "
+            f"pad_token_id ({config.get('pad_token_id')!r}) leave no position for a token"
+        )
+    return found
 
 
 def _modules(base: nn.Module, paths: Sequence[str]) -> list[nn.Module]:

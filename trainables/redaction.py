@@ -42,6 +42,8 @@ _PARTS = (
     r"(?:(?<=[?&]sig=)|(?<=[?&]key=)|(?<=[?&]code=))[^\s&\"'<>]+",
 )
 _SECRETS = re.compile("|".join(_PARTS), re.DOTALL)
+# Tokens of Hugging Face have 34 letters and digits; what has few is somebody's name for something.
+_HARMLESS = re.compile(r"(?:hf|api_org)_[A-Za-z0-9]{8,24}")
 # The values of headers, query parameters, environment variables and keyword arguments.
 _NAMED = re.compile(
     r"(?i)(?P<name>"
@@ -63,6 +65,19 @@ def redact(text: str) -> str:
     'GET /?X-Amz-Signature=***&page=2'
     """
     return _NAMED.sub(rf"\g<name>{_MASK}", _SECRETS.sub(_MASK, text))
+
+
+def holds_secret(text: str) -> bool:
+    """Whether a value that somebody wrote is, or holds, a secret: narrower than `redact`, which may mask too much.
+
+    A user without a password (`postgresql://me@host/db`) is none, nor is a folder that is called `hf_something`.
+
+    >>> holds_secret("postgresql://me:secret@host/db"), holds_secret("postgresql://me@host/db")
+    (True, False)
+    """
+    found = [match for match in _SECRETS.finditer(text) if not _HARMLESS.fullmatch(match[0])]
+    users = [match for match in found if text[match.end() :].startswith("@") and ":" not in match[0]]
+    return len(found) > len(users) or _NAMED.search(_SECRETS.sub(_MASK, text)) is not None
 
 
 def redact_all(value: Any) -> Any:

@@ -8,20 +8,41 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from trainables.arguments import Frozen, Positive, TrainingArguments
+from trainables.arguments import Frozen, Number, Positive, TrainingArguments, Whole
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Fraction = Annotated[Number, Field(gt=0, lt=1)]
+Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
+_LEAST_OF_A_GPU = 0.01
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+# What stands beside the sweeps in a storage.
+_TAKEN = ("cache", "mlartifacts", "mlflow.db")
 # MLflow's own rule, and without quotes and control characters, because searches name it.
-_REGISTERED = r"^[^/:.%\"'\x00-\x1f\x7f]+$"
+_REGISTERED = re.compile(r"[^/:.%\"'\x00-\x1f\x7f]{1,250}")
+
+
+def _can_be_a_name(value: str) -> str:
+    """A sweep's folder and its experiment are called so."""
+    if value.lower() in _TAKEN:
+        raise ValueError(f"is what Fleetune calls something of its own in the storage ({', '.join(_TAKEN)})")
+    if _NAME.fullmatch(value):
+        return value
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", value).strip("-._")[:100]
+    near = f", such as {slug!r}" if slug and slug.lower() not in _TAKEN else ""
+    raise ValueError(f"must be 1 to 100 letters, digits, '.', '_' or '-', the first a letter or digit{near}")
+
+
+def _can_be_registered(value: str) -> str:
+    if not _REGISTERED.fullmatch(value):
+        raise ValueError("must be 1 to 250 characters without / : . % quotes and control characters, as MLflow asks")
+    return value
 
 
 def seconds(duration: str | float) -> float:
     """Read a duration: a number of seconds, or a number with s, m, h or d, as in `30m`. Raises ValueError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", str(duration).strip())
-    if match is None or float(match[1]) <= 0:
+    if match is None or not 0 < float(match[1]) < 1e9:
         raise ValueError("must be a number of seconds above 0, or a number with s, m, h or d, as in 30m")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
@@ -70,16 +91,25 @@ class DataConfig(Frozen):
         if not isinstance(value, dict):
             return value
         return {
-            key: str(name).lower() if isinstance(name, bool) else str(name)
+            key: str(name).lower() if isinstance(name, bool) else str(name) if isinstance(name, int | float) else name
             for key, name in value.items()
             if name is not None
         }
+
+    @model_validator(mode="after")
+    def _label_is_no_text(self) -> DataConfig:
+        texts = [self.text_column] if isinstance(self.text_column, str) else self.text_column
+        if self.label_column in (*texts, self.text_pair_column):
+            raise ValueError(
+                f"label_column and a text column are both {self.label_column!r}: the answer would be in the text"
+            )
+        return self
 
 
 class ModelChoice(Frozen):
     """A value of the `model` axis. A plain string is its path and its name."""
 
-    path: str
+    path: Annotated[str, Field(min_length=1)]
     name: str = ""
     num_hidden_layers: Positive | None = Field(None, description="keep the first N layers only")
     revision: str | None = Field(None, description="commit of a Hub model")
@@ -112,9 +142,10 @@ class SearchConfig(Frozen):
     space: Annotated[list[dict[str, Any]], Field(min_length=1)]
     algorithm: Literal["grid", "random", "optuna"] = "grid"
     num_trials: Positive | None = Field(None, description="points that random and optuna try, each with every seed")
+    max_trials: Positive = Field(1000, description="a space of more trials is taken for a slip, and refused")
     scheduler: Literal["fifo", "asha"] = "fifo"
     grace_period: Positive = Field(1, description="asha: epochs that every trial may train")
-    reduction_factor: Annotated[float, Field(gt=1, le=100)] = Field(
+    reduction_factor: Annotated[Number, Field(gt=1, le=100)] = Field(
         2, description="asha: of this many trials that reach a rung, one goes on; the next rung is as many times higher"
     )
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (42,)
@@ -123,14 +154,14 @@ class SearchConfig(Frozen):
     @field_validator("seeds", mode="before")
     @classmethod
     def _one_seed(cls, value: Any) -> Any:
-        return [value] if isinstance(value, int) else value
+        return [value] if isinstance(value, int | float | str) else value
 
 
 class ResourcesConfig(Frozen):
     """What each trial asks of the cluster."""
 
     cpus_per_trial: Positive = 1
-    gpus_per_trial: Annotated[float, Field(ge=0)] | None = Field(
+    gpus_per_trial: Annotated[Number, Field(ge=0)] | None = Field(
         None, description="null: 1 where the cluster has GPUs, else 0"
     )
     workers_per_trial: Positive = 1
@@ -142,6 +173,8 @@ class ResourcesConfig(Frozen):
     def _whole_or_part(cls, value: float | None) -> float | None:
         if value is not None and value > 1 and value != int(value):
             raise ValueError("must be a whole number, or a fraction of one GPU between 0 and 1")
+        if value is not None and 0 < value < _LEAST_OF_A_GPU:
+            raise ValueError(f"must be 0, or at least {_LEAST_OF_A_GPU} of a GPU")
         return value
 
     @field_validator("trial_timeout")
@@ -156,7 +189,7 @@ class TrackingConfig(Frozen):
 
     uri: str | None = None
     experiment: Annotated[str, Field(min_length=1, max_length=500)] | None = None
-    register_as: Annotated[str, Field(min_length=1, max_length=250, pattern=_REGISTERED)] | None = None
+    register_as: Annotated[str, AfterValidator(_can_be_registered)] | None = None
     checkpoints: Literal["none", "champion", "all"] = "champion"
 
     @field_validator("experiment")
@@ -215,7 +248,7 @@ class CheckConfig(Frozen):
 class SweepConfig(Frozen):
     """A whole sweep file."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    name: Annotated[str, AfterValidator(_can_be_a_name)]
     data: DataConfig
     search: SearchConfig
     training: TrainingArguments = TrainingArguments()
@@ -225,3 +258,13 @@ class SweepConfig(Frozen):
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
     storage: Annotated[str, Field(min_length=1)] = "runs"
+
+    @field_validator("baselines", mode="before")
+    @classmethod
+    def _one_baseline(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("baselines")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(value))

@@ -17,6 +17,7 @@ from trainables.arguments import ModelSpec, Precision
 from trainables.directory import SweepDirectory
 from trainables.errors import BadInput, UnusableData, nearest
 from workflows import manifest, plan, repair, search
+from workflows.advice import advice
 from workflows.audit.checks import check_data
 from workflows.audit.finding import Checked
 from workflows.baselines import BASELINES
@@ -24,7 +25,7 @@ from workflows.config import ModelChoice, SweepConfig
 from workflows.data import dataset
 from workflows.data.dataset import LabelledData
 from workflows.plan import PlannedTrial, Planner
-from workflows.resolve import resolve_models
+from workflows.resolve import local_path, resolve_models
 from workflows.tracking.writer import check_uri, default_uri
 
 _SHOWN = 8
@@ -92,23 +93,23 @@ def prepare(config: SweepConfig, console: Console) -> Prepared:
         except BadInput as error:
             raise UnusableData(str(error)) from None
         checked = check_data(data, config.check)
-    _show(data, console)
+    _show(data, advice(config, data.rows), console)
     return Prepared(config, sweep, models, data, checked)
 
 
-def _show(data: LabelledData, console: Console) -> None:
-    """What the trials will learn from, in a few lines."""
+def _show(data: LabelledData, notes: list[str], console: Console) -> None:
+    """What the trials will learn from, in a few lines, and what to look at again."""
     sizes = " / ".join(f"{data.rows[split]:,} {split}" for split in data.rows)
     total = sum(data.classes["train"].values())
     shares = ", ".join(f"{label} {count / total:.0%}" for label, count in list(data.classes["train"].items())[:_SHOWN])
     more = f", … ({len(data.labels)} labels)" if len(data.labels) > _SHOWN else ""
     console.print(f"data: {sizes} texts; train holds {shares}{more}", highlight=False, markup=False, soft_wrap=True)
-    for note in data.notes:
+    for note in (*data.notes, *notes):
         console.print(f"  {note}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _storage(config: SweepConfig) -> Path:
-    folder = Path(config.storage).expanduser()
+    folder = local_path(config.storage, "storage")
     if not folder.is_absolute() and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         raise BadInput(
             f"storage: {config.storage!r} is relative, and inside a Ray job that is a copy of the working directory "
@@ -119,7 +120,9 @@ def _storage(config: SweepConfig) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             return folder.resolve()
     except OSError as error:
-        raise BadInput(f"storage: {folder}: cannot be written to: {error.strerror}") from None
+        raise BadInput(
+            f"storage: {folder}: cannot be written to: {error.strerror}; name a folder that can be (--set storage=…)"
+        ) from None
 
 
 @contextlib.contextmanager

@@ -189,19 +189,18 @@ def _highest(axis: Axis) -> int:
     return int(axis.last if isinstance(axis, Range) else max(axis.values))
 
 
-def _axis(name: str, value: Any) -> Axis:
+def written(name: str, value: Any) -> list[Any]:
+    """The values that an axis lists, as trials have them, repeats and all; none where it is a range."""
     if is_kind(name, value):
-        ((kind, inside),) = value.items()
-        if kind != CHOICE:
-            low, high = inside
-            return RANGES[kind](low, high)
-        value = inside
-    values: list[Any] = []
-    for item in value if isinstance(value, list) else [value]:
-        typed = _typed(name, item)
-        if typed not in values:
-            values.append(typed)
-    return Choice(tuple(values))
+        value = value.get(CHOICE, [])
+    return [_typed(name, item) for item in (value if isinstance(value, list) else [value])]
+
+
+def _axis(name: str, value: Any) -> Axis:
+    if is_kind(name, value) and CHOICE not in value:
+        ((kind, (low, high)),) = value.items()
+        return RANGES[kind](low, high)
+    return Choice(tuple(dict.fromkeys(written(name, value))))
 
 
 def _typed(name: str, value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import typing
 from collections.abc import Iterable, Sequence
@@ -10,10 +11,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from trainables import freeze
 from trainables.arguments import TrainingArguments
 from trainables.errors import BadInput, nearest
-from workflows import space, yaml_file
+from workflows import space, sweep_checks, yaml_file
 from workflows.config import ModelChoice, SweepConfig
+from workflows.sweep_checks import dotted
 from workflows.yaml_file import Document, Location
 
 SWEEP_WIDE = {
@@ -33,7 +36,24 @@ RENAMED = {
     "warmup_ratio": "warmup_steps (a value below 1 is a share of all steps)",
     "freeze_policy": "freeze",
     "model_name_or_path": "model",
+    "fp16": "bf16 (mixed precision is bf16 here)",
+    "max_steps": "num_train_epochs (it alone says how long a trial trains)",
 }
+# What people bring that has no counterpart, because there is nothing to choose.
+NOT_NEEDED = {
+    "evaluation_strategy": "validation is scored after every epoch",
+    "eval_strategy": "validation is scored after every epoch",
+    "eval_steps": "validation is scored after every epoch",
+    "save_strategy": "the best epoch is kept, and every epoch can be continued from",
+    "load_best_model_at_end": "the best epoch on validation is always what is scored and kept",
+    "output_dir": "everything is in <storage>/<name>",
+    "report_to": "everything is in MLflow; tracking.uri says in which",
+    "optim": "the optimizer is AdamW",
+    "group_by_length": "no text is padded to another's length",
+}
+_LONGEST_VALUE = 80
+# More digits number no item of any list.
+_DIGITS = 10
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
@@ -51,8 +71,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
         config = SweepConfig.model_validate(document.value)
     except ValidationError as error:
         raise BadInput(_render(error, SweepConfig, document, ())) from None
-    problems = [*_axis_problems(config, document), *_misplaced(config, document)]
-    problems = problems or [*_grace_problems(config, document)]
+    problems = [*_axis_problems(config, document)] or sweep_checks.problems(config, document)
     if problems:
         raise BadInput("\n".join(problems))
     return config
@@ -66,22 +85,23 @@ def _apply(document: Document, override: str) -> None:
     value = yaml_file.parse(text, f"--set {key}").value
     if document.value is None:
         document.value = {}
+    mark = f"--set {override}" if len(override) <= _LONGEST_VALUE else f"--set {override[:_LONGEST_VALUE]} …"
     for location in _targets(document.value, key.strip().split("."), (), override):
         holder = document.value
         for step in location[:-1]:
             holder = holder[step]
-        holder[location[-1]] = value
+        holder[location[-1]] = copy.deepcopy(value)
         document.marks = {known: mark for known, mark in document.marks.items() if known[: len(location)] != location}
         for length in range(1, len(location)):
-            document.marks.setdefault(location[:length], f"--set {override}")
-        document.marks[location] = f"--set {override}"
+            document.marks.setdefault(location[:length], mark)
+        document.marks[location] = mark
 
 
 def _targets(value: Any, steps: list[str], done: Location, override: str) -> Iterable[Location]:
     """Locations that a dotted key means; missing mappings on the way are made."""
     step, *rest = steps
     if isinstance(value, list):
-        indices = range(len(value)) if step == "*" else [int(step)] if step.isdecimal() else []
+        indices = range(len(value)) if step == "*" else [int(step)] if step.isdecimal() and len(step) < _DIGITS else []
         if not indices or max(indices) >= len(value):
             at = ".".join(map(str, done))
             raise BadInput(f"--set {override}: '{at}' is a list of {len(value)}; use 0 to {len(value) - 1}, or *")
@@ -109,7 +129,7 @@ def _axis_problems(config: SweepConfig, document: Document) -> Iterable[str]:
 
 
 def _one_axis(axis: str, value: Any, algorithm: str, location: Location, document: Document) -> Iterable[str]:
-    prefix = f"{document.where(location)}: {_dotted(location)}"
+    prefix = f"{document.where(location)}: {dotted(location)}"
     known = ["model", "freeze", *TrainingArguments.model_fields]
     if axis not in known:
         yield f"{prefix}: unknown axis; {_hint(axis, known)}"
@@ -127,7 +147,7 @@ def _one_mapping(
     axis: str, value: dict[str, Any], algorithm: str, location: Location, document: Document
 ) -> Iterable[str]:
     """An axis that is written as {kind: …}."""
-    prefix = f"{document.where(location)}: {_dotted(location)}"
+    prefix = f"{document.where(location)}: {dotted(location)}"
     kind, *more = value or [""]
     if more or kind not in space.KINDS:
         told = f"'{kind}' is unknown; {nearest(kind, space.KINDS)}" if kind and not more else "takes one key"
@@ -172,7 +192,7 @@ def _values(axis: str, value: Any, location: Location, document: Document) -> It
 
 
 def _one_value(axis: str, item: Any, location: Location, document: Document) -> Iterable[str]:
-    prefix = f"{document.where(location)}: {_dotted(location)}"
+    prefix = f"{document.where(location)}: {dotted(location)}"
     if space.is_kind(axis, item):
         yield f"{prefix}: a range stands alone, not in a list; for several ranges write several blocks"
         return
@@ -182,43 +202,15 @@ def _one_value(axis: str, item: Any, location: Location, document: Document) -> 
         elif axis == "freeze":
             if not isinstance(item, str):
                 yield f"{prefix}: {item!r} is not the name of a freeze policy"
+                return
+            freeze.parse(item)
         else:
             TrainingArguments.model_validate({axis: item})
+    except BadInput as error:
+        yield f"{prefix}: {str(error).removeprefix('freeze: ')}"
     except ValidationError as error:
         drop = 0 if axis == "model" else 1
         yield _render(error, ModelChoice if axis == "model" else TrainingArguments, document, location, drop)
-
-
-def _misplaced(config: SweepConfig, document: Document) -> Iterable[str]:
-    """What the sweep file may say but not here: it needs another setting beside it, or is not built yet."""
-    search, given = config.search, config.search.model_fields_set
-    drawn, halving = search.algorithm != "grid", search.scheduler == "asha"
-    if drawn and search.num_trials is None:
-        where = document.where(("search", "algorithm"))
-        yield f"{where}: search.num_trials: is missing; {search.algorithm} needs to know how many points to try"
-    refused: list[tuple[Location, bool, str]] = [
-        (("search", "num_trials"), not drawn and search.num_trials is not None, "is for random and optuna"),
-        (("search", "seed"), not drawn and "seed" in given, "is for random and optuna"),
-        (("search", "grace_period"), not halving and "grace_period" in given, "is for the scheduler asha"),
-        (("search", "reduction_factor"), not halving and "reduction_factor" in given, "is for the scheduler asha"),
-        (("resources", "workers_per_trial"), config.resources.workers_per_trial > 1, "only 1 is there yet"),
-        (("storage",), "://" in config.storage, "only a folder is there yet"),
-    ]
-    for location, applies, message in refused:
-        if applies:
-            value = document.value
-            for step in location:
-                value = value[step]
-            yield f"{document.where(location)}: {_dotted(location)}: {value!r}: {message}"
-
-
-def _grace_problems(config: SweepConfig, document: Document) -> Iterable[str]:
-    """A grace period beyond the last epoch would never let asha stop anything."""
-    search = config.search
-    epochs = space.largest(space.parse(search), "num_train_epochs", config.training.num_train_epochs)
-    if search.scheduler == "asha" and search.grace_period >= epochs:
-        where = document.where(("search", "grace_period"))
-        yield f"{where}: search.grace_period: {search.grace_period}: must be below num_train_epochs, which is {epochs}"
 
 
 def _render(error: ValidationError, model: type[BaseModel], document: Document, base: Location, drop: int = 0) -> str:
@@ -227,7 +219,7 @@ def _render(error: ValidationError, model: type[BaseModel], document: Document, 
     for item in error.errors(include_url=False):
         inner = _plain(item["loc"][drop:], document, base)
         location = (*base, *inner)
-        lines.append(f"{document.where(location)}: {_dotted(location)}: {_sentence(dict(item), model)}")
+        lines.append(f"{document.where(location)}: {dotted(location)}: {_sentence(dict(item), model)}")
     return "\n".join(dict.fromkeys(lines))
 
 
@@ -252,12 +244,19 @@ def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
         return "is missing"
     message = item["msg"].removeprefix("Value error, ")
     value = item["input"]
-    shown = f"{value!r}: " if isinstance(value, (str, int, float)) or value is None else ""
+    shown = f"{_short(value)}: " if isinstance(value, (str, int, float)) or value is None else ""
     return f"{shown}{message[0].lower()}{message[1:]}"
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= _LONGEST_VALUE else f"{shown[:_LONGEST_VALUE]} …"
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
     known = list(known)
+    if name in NOT_NEEDED and "learning_rate" in known:
+        return f"leave it out: {NOT_NEEDED[name]}. Known: {', '.join(known)}"
     if name in RENAMED and RENAMED[name].split()[0] in known:
         return f"use {RENAMED[name]}. Known: {', '.join(known)}"
     return nearest(name, known)
@@ -274,7 +273,3 @@ def _fields(model: type[BaseModel], parents: Iterable[Any]) -> list[str]:
         )
         model = next((part for part in inner if issubclass(part, BaseModel)), model)
     return list(model.model_fields)
-
-
-def _dotted(location: Location) -> str:
-    return ".".join(map(str, location)) or "the file"

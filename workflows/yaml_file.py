@@ -6,6 +6,8 @@ Sweep files hold learning rates and label names, so those readings are refused h
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +20,10 @@ from trainables.errors import BadInput
 Location = tuple[str | int, ...]
 MAX_BYTES = 1_000_000
 MAX_VALUES = 100_000
+MAX_DEPTH = 50
 
-_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+# Python converts no longer numbers from text or into it (sys.set_int_max_str_digits).
+_INT = re.compile(r"[-+]?[0-9]{1,300}|0o[0-7]{1,300}|0x[0-9a-fA-F]{1,200}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None} | {
     word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")
@@ -49,13 +53,15 @@ def load(path: Path) -> Document:
             raise BadInput(f"{path}: larger than {MAX_BYTES:,} bytes; a sweep file is a page of text")
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise BadInput(f"{path}: no such file") from None
+        raise BadInput(f"{path}: no such file{_near(path)}") from None
     except IsADirectoryError:
         raise BadInput(f"{path}: is a folder; name a YAML file in it") from None
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not UTF-8 text (byte {error.start})") from None
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise BadInput(f"{str(path)!a}: cannot be a path: {error}") from None
     return parse(text, str(path))
 
 
@@ -69,9 +75,20 @@ def parse(text: str, source: str = "<text>") -> Document:
         raise BadInput(f"{source}:{line}: not valid YAML: {error.problem or error.context}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise BadInput(f"{source}: not valid YAML: {error}") from None
+    except RecursionError:
+        raise BadInput(f"{source}: is nested too deeply") from None
     document = Document(source, None)
     document.value = None if node is None else _Builder(document).build(node, ())
     return document
+
+
+def _near(path: Path) -> str:
+    """The file beside it that may be meant."""
+    with contextlib.suppress(OSError):
+        beside = [entry.name for entry in path.parent.iterdir() if entry.suffix in (".yaml", ".yml")]
+        if close := difflib.get_close_matches(path.name, beside, n=1):
+            return f"; did you mean '{path.parent / close[0]}'?"
+    return ""
 
 
 def scalar(text: str) -> Any:
@@ -101,6 +118,8 @@ class _Builder:
         self.count += 1
         if self.count > MAX_VALUES or id(node) in self.open:
             raise BadInput(f"{self._at(node)}: aliases expand to more than {MAX_VALUES:,} values or contain themselves")
+        if len(location) > MAX_DEPTH:
+            raise BadInput(f"{self._at(node)}: is nested too deeply; a sweep file has a handful of levels")
         self.document.marks.setdefault(location, self._at(node))
         self.open.add(id(node))
         try:

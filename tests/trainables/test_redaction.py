@@ -15,7 +15,7 @@ from tests.tiny import tiny_model
 from tests.tiny_data import trial_spec
 from trainables.directory import TrialDirectory
 from trainables.records import Result
-from trainables.redaction import redact, redact_all
+from trainables.redaction import holds_secret, redact, redact_all
 from trainables.trial import run_trial
 
 
@@ -31,6 +31,28 @@ def test_a_secret_is_taken_out_and_what_surrounds_it_stays(planted: Planted) -> 
         assert (word in shown) == (word in planted.text)
     assert redact_all({"a": [planted.text, 1, None]}) == {"a": [shown, 1, None]}
     assert redact(shown) == shown
+
+
+@pytest.mark.parametrize("planted", SECRETS, ids=lambda planted: planted.kind)
+def test_a_value_that_holds_a_secret_is_known_as_such(planted: Planted) -> None:
+    assert holds_secret(planted.text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://me@db.example.org/mlflow",
+        "http://127.0.0.1:5000",
+        "sqlite:////shared/mlflow.db",
+        "/data/hf_finetuned/encoder",
+        "sk-learn-style/bert-base-uncased",
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "pad_token=[PAD]",
+        "my tokens and passwords",
+    ],
+)
+def test_what_only_looks_like_a_secret_may_stand_in_a_sweep_file(text: str) -> None:
+    assert not holds_secret(text)
 
 
 @pytest.mark.parametrize("planted", SECRETS, ids=lambda planted: planted.kind)

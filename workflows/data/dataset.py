@@ -18,7 +18,7 @@ from trainables.files import new_directory, verify
 from trainables.records import SPLITS
 from workflows.config import DataConfig
 from workflows.data.formats import Columns
-from workflows.data.labels import Labels, as_text, check_classes, encode, label_text, shown
+from workflows.data.labels import Labels, as_text, check_classes, encode, label_text, several_note, shown
 from workflows.data.sources import Request, load
 from workflows.data.split_names import SPLIT_COLUMN, Assigned, read_splits
 from workflows.data.splits import cut, normalised, subsample, units_of
@@ -186,7 +186,8 @@ def _labelled(assigned: Assigned, config: DataConfig, notes: list[str]) -> tuple
     frame["group"] = None
     if config.group_column is not None:
         frame["group"] = as_text(source[config.group_column], f"data.group_column '{config.group_column}'")
-    notes.extend(_dropped_notes(assigned, labels) + blank_note(frame["text"], "data.text_column"))
+    notes.extend(_dropped_notes(assigned, labels) + several_note(labels.names))
+    notes.extend(blank_note(frame["text"], "data.text_column"))
     return frame.reset_index(drop=True), labels
 
 

@@ -1,13 +1,12 @@
 """File formats of labelled text: bytes of one file in, a table of the wanted columns out.
 
-`FORMATS` and `COMPRESSIONS` are the tables; every format can be compressed with every compression.
+`FORMATS` is the table, `workflows.data.compression` has another; every format can be compressed with every compression.
 Values stay what the file says: CSV is read as text only, so "NA", "null" and "007" are kept.
 """
 
 from __future__ import annotations
 
 import codecs
-import csv
 import io
 import json
 from collections.abc import Callable, Iterable
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainables.errors import BadInput, nearest
+from workflows.data import csv_text
+from workflows.data.compression import COMPRESSIONS, unpack
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,15 +59,26 @@ def read_file(path: Path, columns: Columns) -> Table:
     where = str(path)
     if extension not in FORMATS:
         raise BadInput(f"{where}: the format '{extension or path.suffix}' is not known; {nearest(extension, FORMATS)}")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{where}: cannot be read: {error.strerror}") from None
+    content = _read_unchanged(path)
     if compression:
-        content = _decompress(content, compression, where)
+        content = unpack(content, compression, where)
     if not content.strip():
         raise BadInput(f"{where}: the file is empty")
     return FORMATS[extension](content, where, columns)
+
+
+def _read_unchanged(path: Path) -> bytes:
+    """All bytes of a file, as they were at one time."""
+    try:
+        before = path.stat()
+        content = path.read_bytes()
+        after = path.stat()
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
+    # Only of a plain file are size and time to be relied on.
+    if path.is_file() and (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise BadInput(f"{path}: was changed while it was read; wait until whoever writes it is done, and run again")
+    return content
 
 
 def extensions(name: str) -> tuple[str, str]:
@@ -78,20 +90,8 @@ def extensions(name: str) -> tuple[str, str]:
 
 def read_csv(content: bytes, where: str, columns: Columns, separator: str = ",") -> Table:
     """Comma-separated text with a header line, quoted as in RFC 4180."""
-    import pandas as pd
-
-    text = _decode(content, where)
-    header = _header(text, where, separator)
-    picked = columns.pick(header, where)
-    try:
-        frame = pd.read_csv(io.StringIO(text), sep=separator, header=None, dtype=str, keep_default_na=False)
-    except pd.errors.ParserError as error:
-        raise _csv_error(text, where, separator, len(header), error) from None
-    # pandas pads a short row with empty text, so only a file with empty last fields can hold one
-    if (frame.iloc[:, -1] == "").any() and (bad := _ragged(text, separator, len(header))):
-        raise BadInput(f"{where}:{bad[0]}: {bad[1]} fields, but the header has {len(header)}")
-    rows = frame.iloc[1:, [header.index(name) for name in picked]].reset_index(drop=True)
-    return Table(rows.set_axis(picked, axis=1))
+    frame = csv_text.parse(_decode(content, where), where, separator, lambda found: columns.pick(found, where))
+    return Table(frame)
 
 
 def read_tsv(content: bytes, where: str, columns: Columns) -> Table:
@@ -117,6 +117,8 @@ def read_json(content: bytes, where: str, columns: Columns) -> Table:
     except (json.JSONDecodeError, RecursionError) as error:
         line = getattr(error, "lineno", 1)
         raise BadInput(f"{where}:{line}: not valid JSON: {getattr(error, 'msg', 'nested too deeply')}") from None
+    except ValueError as error:
+        raise BadInput(f"{where}: not valid JSON: {error}") from None
     for number, record in enumerate(records):
         if not isinstance(record, dict):
             raise BadInput(f"{where}: item {number} of the array is not an object like {_EXAMPLE}")
@@ -131,10 +133,10 @@ def read_parquet(content: bytes, where: str, columns: Columns) -> Table:
     try:
         file = pq.ParquetFile(io.BytesIO(content))
         table = file.read(columns=columns.pick(file.schema_arrow.names, where))
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+        return from_arrow(table, _class_names(file.schema_arrow.metadata))
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise BadInput(f"{where}: not a whole Parquet file: {reason}") from None
-    return from_arrow(table, _class_names(file.schema_arrow.metadata))
 
 
 def from_arrow(table: pa.Table, class_names: dict[str, tuple[str, ...]]) -> Table:
@@ -159,99 +161,21 @@ FORMATS: dict[str, Callable[[bytes, str, Columns], Table]] = {
 _EXAMPLE = '{"text": "…", "label": "…"}'
 
 
-def gunzip(content: bytes) -> bytes:
-    import gzip
-
-    return gzip.decompress(content)
-
-
-def bunzip(content: bytes) -> bytes:
-    import bz2
-
-    return bz2.decompress(content)
-
-
-def unxz(content: bytes) -> bytes:
-    import lzma
-
-    return lzma.decompress(content)
-
-
-def unzstd(content: bytes) -> bytes:
-    import zstandard
-
-    # frame by frame, because zstandard's stream reader ends a file that is cut off without an error
-    frames = []
-    while content:
-        frame = zstandard.ZstdDecompressor().decompressobj()
-        frames.append(frame.decompress(content))
-        if not frame.eof:
-            raise EOFError("the file ends inside a frame")
-        content = frame.unused_data
-    return b"".join(frames)
-
-
-COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {".gz": gunzip, ".bz2": bunzip, ".xz": unxz, ".zst": unzstd}
-
-
-def _decompress(content: bytes, compression: str, where: str) -> bytes:
-    import lzma
-    import zlib
-
-    import zstandard
-
-    try:
-        return COMPRESSIONS[compression](content)
-    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
-        raise BadInput(f"{where}: not a whole {compression} file: {error}") from None
-
-
 def _decode(content: bytes, where: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise BadInput(
+                f"{where}:1: not UTF-8 text (byte 0 is 0x{content[0]:02x}) but UTF-16, as Excel writes it; "
+                "save the file as UTF-8, for example: iconv -f UTF-16 -t UTF-8"
+            ) from None
         offset = error.start + (len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0)
         line = content.count(b"\n", 0, offset) + 1
         raise BadInput(
             f"{where}:{line}: not UTF-8 text (byte {offset} is 0x{content[offset]:02x}); save the file as UTF-8, "
             f"for example: iconv -f WINDOWS-1252 -t UTF-8"
         ) from None
-
-
-def _header(text: str, where: str, separator: str) -> list[str]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    try:
-        header: list[str] = next((fields for fields in reader if fields), [])
-    except csv.Error as error:
-        raise BadInput(f"{where}:1: the header line cannot be read: {error}") from None
-    other = next((sign for sign in (",", ";", "\t") if sign != separator and sign in "".join(header)), None)
-    if len(header) == 1 and other:
-        wanted = {",": "name the file .csv", "\t": "name the file .tsv"}.get(other, "save it with commas, or as .tsv")
-        raise BadInput(
-            f"{where}:1: one column was found, {header[0]!r}: the file seems to be separated by {other!r}; {wanted}"
-        )
-    return header
-
-
-def _csv_error(text: str, where: str, separator: str, width: int, error: Exception) -> BadInput:
-    if bad := _ragged(text, separator, width, strict=True):
-        found = f"{bad[1]} fields, but the header has {width}" if bad[1] else "a quote is opened and never closed"
-        return BadInput(f"{where}:{bad[0]}: {found}")
-    return BadInput(f"{where}: not valid CSV: {error}")
-
-
-def _ragged(text: str, separator: str, width: int, strict: bool = False) -> tuple[int, int] | None:
-    """Line and number of fields of the first row that is not `width` wide; 0 fields where a quote is left open."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=strict)
-    start = 1
-    try:
-        for fields in reader:
-            if fields and len(fields) != width:
-                return start, len(fields)
-            start = reader.line_num + 1
-    except csv.Error:
-        return (start, 0) if strict else None
-    return None
 
 
 def _record(line: str, where: str) -> dict[str, Any]:
@@ -261,6 +185,9 @@ def _record(line: str, where: str) -> dict[str, Any]:
         raise BadInput(f"{where}: not valid JSON: {error.msg} (column {error.colno})") from None
     except RecursionError:
         raise BadInput(f"{where}: not valid JSON: nested too deeply") from None
+    except ValueError as error:
+        # A number with more digits than Python reads
+        raise BadInput(f"{where}: not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise BadInput(f"{where}: must be an object like {_EXAMPLE}")
     return value

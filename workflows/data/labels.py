@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MAX_CLASSES = 1000
 _SHOWN = 20
+# What people write between labels.
+_JOINS = ("|", ";", ",", "/", "+", "&")
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,23 @@ def check_classes(labels: Labels, setting: str) -> None:
             f"{setting}: {classes:,} classes in {rows:,} rows; it looks like an id or a regression target "
             f"(at most {MAX_CLASSES:,} classes, and at least two rows per class on average)"
         )
+
+
+def several_note(names: tuple[str, ...]) -> list[str]:
+    """A note where labels look like several in one, as in `comedy|drama` beside `comedy` and `drama`."""
+    known = set(names)
+    joined = [
+        name
+        for name in names
+        for sign in _JOINS
+        if len(parts := [part.strip() for part in name.split(sign)]) > 1 and known.issuperset(parts)
+    ]
+    if not joined:
+        return []
+    return [
+        f"{shown(joined)} look like several labels in one; each is learned as a class of its own, because a text has "
+        "one label here. Map them to one each in data.labels, or leave those rows out"
+    ]
 
 
 def shown(values: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FIRST = 5
+# White space, controls, and what has no width: zero-width spaces and joiners, direction marks, the byte order mark.
+_NOTHING_TO_SEE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]*")
 
 
 def named_columns(settings: Mapping[str, str | Sequence[str] | None], optional: tuple[str, ...] = ()) -> Columns:
@@ -60,7 +63,7 @@ def refuse_missing(values: pd.Series, setting: str) -> None:
 
 def blank_note(text: pd.Series, setting: str) -> list[str]:
     """A note where some texts are blank; raises BadInput where all are."""
-    blank = int((text.str.strip() == "").sum())
+    blank = sum(_NOTHING_TO_SEE.fullmatch(value) is not None for value in text)
     if blank == len(text):
         raise BadInput(f"{setting}: all {blank:,} texts are blank")
     return [f"{blank:,} of {len(text):,} texts are blank; they were kept"] if blank else []

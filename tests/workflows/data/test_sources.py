@@ -16,7 +16,9 @@ import pytest
 import zstandard
 
 from trainables.errors import BadInput
-from workflows.data.formats import COMPRESSIONS, FORMATS, Columns, extensions, read_file
+from workflows.data import compression
+from workflows.data.compression import COMPRESSIONS
+from workflows.data.formats import FORMATS, Columns, extensions, read_file
 from workflows.data.packages import locate
 from workflows.data.sources import SOURCES, Request, from_hub, kind_of, load
 
@@ -153,6 +155,17 @@ def test_a_compressed_file_that_was_cut_off_is_refused_and_never_read_in_part(tm
     (tmp_path / f"a.csv{compression}").write_bytes(content[:-5])
     with pytest.raises(BadInput, match=f"not a whole {compression} file"):
         read_file(tmp_path / f"a.csv{compression}", COLUMNS)
+
+
+@pytest.mark.parametrize("suffix", COMPRESSIONS)
+def test_what_unpacks_to_far_more_than_text_does_is_refused(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(compression, "ALWAYS_ALLOWED", 100_000)
+    content = b"text,label\na,b\n"
+    (tmp_path / f"a.csv{suffix}").write_bytes(COMPRESS[suffix](content * 6_000))
+    assert len(read_file(tmp_path / f"a.csv{suffix}", COLUMNS).frame) == 11_999
+    (tmp_path / f"b.csv{suffix}").write_bytes(COMPRESS[suffix](content + b"a" * 2_000_000))
+    with pytest.raises(BadInput, match=rf"b\.csv{suffix}: its .* bytes unpack to more than [\d,]+, over 100 times"):
+        read_file(tmp_path / f"b.csv{suffix}", COLUMNS)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):

@@ -62,7 +62,7 @@ def test_every_figure_is_in_the_page_with_words_and_beside_it_as_png_and_csv(swe
     read = Page(sweep.report)
     drawn = [svg for svg in read.of("svg") if svg.get("role") == "img"]
     names = {path.stem for path in sweep.figures.glob("*.png")}
-    assert len(drawn) == len(read.of("svg")) == len(read.of("figure")) == len(names) == 14
+    assert len(drawn) == len(read.of("svg")) == len(read.of("figure")) == len(names) == 16
     assert all(len(str(svg["aria-label"])) > 30 for svg in drawn)
     assert {path.stem for path in sweep.figures.glob("*.csv")} == names
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in sweep.figures.glob("*.png"))
@@ -141,12 +141,13 @@ def test_a_baseline_that_has_no_result_is_said_to_be_missing(tmp_path: Path) -> 
         ({"trials": [Trial()], "baselines": ()}, {"verdict", "lora", "unfinished"}, "Champion: MiniLM"),
         (
             {"trials": [Trial(status="FAILED"), Trial("head", status="FAILED")]},
-            {"verdict", "classes", "policies", "lora", "errors"},
+            {"verdict", "classes", "calibration", "policies", "lora", "errors", "label-errors"},
             "there is no champion",
         ),
         (
             {"trials": [Trial(status="PENDING")], "baselines": (), "costs": False},
-            {"verdict", "curves", "schedules", "confusion", "classes", "policies", "inference", "lora", "errors"},
+            {"verdict", "curves", "schedules", "confusion", "classes", "policies", "inference", "lora", "errors"}
+            | {"calibration", "label-errors"},
             "0 of 1 trials have ended",
         ),
     ],

@@ -23,7 +23,7 @@ def check(
     config: Config,
     overrides: Overrides = [],  # noqa: B006 - typer reads it, nobody writes it
     near: Annotated[
-        bool, typer.Option("--near", help="Look for near duplicates as well (about 1 ms a text; needs datasketch).")
+        bool, typer.Option("--near", help="Look for near duplicates as well (a fraction of 1 ms a short text).")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

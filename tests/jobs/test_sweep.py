@@ -394,8 +394,8 @@ def test_an_interrupted_sweep_is_finished_by_the_same_command(workplace: Workpla
     if number == signal.SIGINT:
         assert driver.returncode == 130
         assert f"Continue with: fleetune sweep sweep.yaml --set name={name}" in output.replace("\n", " ")
-        assert "KILLED" in {run.info.status for run in workplace.runs(name)}
-        assert "RUNNING" not in {run.info.status for run in workplace.runs(name)}
+        statuses = {run.info.status for run in workplace.runs(name)}
+        assert "KILLED" in statuses and "RUNNING" not in statuses, f"{statuses}\n{output}"
     again = workplace.fleetune(*command)
     assert again.returncode == 0, again.stdout + again.stderr
     assert {path: path.stat().st_mtime_ns for path in kept} == kept

@@ -27,6 +27,7 @@ def test_what_is_printed_goes_to_the_log_without_secrets_and_nothing_of_it_is_lo
 def test_what_rays_loggers_say_goes_to_the_log_without_secrets(tmp_path: Path) -> None:
     log, logger = tmp_path / "driver.log", logging.getLogger("ray.of_a_test")
     logger.addHandler(logging.StreamHandler())
+    logger.propagate = False
     with logged_to(log):
         for planted in SECRETS:
             logger.error("failed: %s", planted.text)

@@ -37,7 +37,7 @@ def refuse_missing() -> None:
 def near_duplicates(facts: Facts, data: LabelledData) -> Iterator[Finding]:
     """Texts of validation and test that are nearly, but not after normalisation, those of a row of train.
 
-    Takes about a millisecond a text and holds the runs of one split at a time. Raises BadInput as `refuse_missing`.
+    Takes a fraction of a millisecond a short text, and holds the texts of train. Raises BadInput as `refuse_missing`.
     """
     refuse_missing()
     from datasketch import MinHashLSH

@@ -39,6 +39,8 @@ from workflows.search import ALGORITHMS
 from workflows.sweep_file import load
 
 _GPUS = Path("/proc/driver/nvidia/gpus")
+# Processes that wait for each CPU, in the mean of the last minute, from which on a machine counts as busy.
+_BUSY = 0.5
 # The share of a machine's memory beyond which Ray kills workers.
 _MEMORY_SHARE = 0.95
 
@@ -106,7 +108,7 @@ def _unprobed(prepared: Prepared) -> Outlook:
 
 
 def _probed(prepared: Prepared, reading: float, console: Console) -> Outlook:
-    began = time.perf_counter()
+    began, load_before = time.perf_counter(), os.getloadavg()[0]
     config = prepared.config
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(_scratch(prepared)))
@@ -139,7 +141,19 @@ def _probed(prepared: Prepared, reading: float, console: Console) -> Outlook:
         predicted = _forecast(prepared, left, timed, precision, request, slots, {"read": reading, "start": starting})
         predicted.write(prepared.sweep.forecast)
     problems += [*timed.failures, *_too_slow(prepared, timed.timings), *_too_large(found, left, timed.timings, slots)]
-    return _outlook(prepared, left, request, slots, problems, _notes(prepared, left), predicted)
+    notes = [*_notes(prepared, left), *(_busy(load_before) if found.is_own else ())]
+    return _outlook(prepared, left, request, slots, problems, notes, predicted)
+
+
+def _busy(load_before: float) -> list[str]:
+    """Whether others had the CPUs of this machine while trials were timed."""
+    cpus = os.cpu_count() or 1
+    if load_before < _BUSY * cpus:
+        return []
+    return [
+        f"this machine was busy when its trials were timed (load {load_before:.1f} on {cpus} CPUs); the sweep takes as "
+        "long only while it stays so"
+    ]
 
 
 def _scratch(prepared: Prepared) -> contextlib.AbstractContextManager[str]:

@@ -1,8 +1,8 @@
 """What a sweep takes beside its trials: before the first of them, and after the last.
 
 What `fleetune plan` goes through itself is measured there: reading the data, starting Ray and fitting the baselines,
-starting workers. What comes after the trials is not, and is counted by the constants below, which are medians of whole
-sweeps on two cores of an Intel Xeon with AMX (`took.json` of every sweep has its own figures).
+starting workers. What comes after the trials is not, nor is Tune: those are the constants below, rounded from sweeps of
+the demo on two quiet cores of an Intel Xeon with AMX (`took.json` of every sweep has its own figures).
 """
 
 from __future__ import annotations

@@ -12,8 +12,10 @@ from rich.console import Console
 from tests.recorded import result
 from tests.tiny import tiny_model
 from tests.tiny_data import reviews_csv
+from tests.workflows.test_forecast import TIMING
 from trainables.errors import BadInput
 from workflows import manifest, outlook, trials
+from workflows.kinds import Kind
 from workflows.outlook import Outlook
 from workflows.prepare import prepare
 from workflows.sweep_file import load
@@ -126,3 +128,28 @@ def test_a_disk_that_is_too_small_is_named(workplace: Path, tmp_path: Path, monk
     found = ahead(sweep_file(workplace, tmp_path, {}))
     assert found.exit_code == 4
     assert "1 kB are free" in found.problems[0]
+
+
+def test_a_forecast_made_on_a_busy_machine_says_so() -> None:
+    cpus = outlook.os.cpu_count() or 1
+    assert outlook._busy(0.1 * cpus) == []
+    (said,) = outlook._busy(4.0 * cpus)
+    assert f"load {4.0 * cpus:.1f} on {cpus} CPUs" in said
+
+
+def test_what_does_not_fit_the_memory_together_and_steps_that_look_like_hanging_are_named(
+    workplace: Path, tmp_path: Path
+) -> None:
+    path = sweep_file(workplace, tmp_path, {}, resources={"trial_timeout": "10s"})
+    prepared, left = prepare(load(path, []), Console(quiet=True)), ahead(path).left
+    kind = Kind.of(left.groups[0])
+    small = TIMING.model_copy(update={"peak_bytes": 10**9, "device_bytes": 16 * 10**9, "longest_step": 9.0})
+    large = small.model_copy(update={"peak_bytes": 9 * 10**9, "longest_step": 11.0})
+    machine = outlook._this_machine()
+    assert outlook._too_large(machine, left, {kind: small}, slots=2) == []
+    assert outlook._too_slow(prepared, {kind: small}) == []
+    (memory,) = outlook._too_large(machine, left, {kind: large}, slots=2)
+    assert "2 trials at once may take 18 GB, and a machine has 16 GB" in memory
+    assert outlook._too_large(machine, left, {kind: large}, slots=1) == []
+    (hanging,) = outlook._too_slow(prepared, {kind: large})
+    assert "a step takes 11 s, and resources.trial_timeout ends a trial after 10 s without one" in hanging

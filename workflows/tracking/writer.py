@@ -205,6 +205,8 @@ class Writer:
         mirror.in_a_hurry = lambda: False
         mirror.deliver()
         self._publish_all(mirror)
+        # Workers that an interrupt has not reached yet go on recording epochs, which open their runs again.
+        mirror.close(self._status)
 
     def _publish_all(self, mirror: Mirror) -> None:
         """Publish what was handed over and is still there; what fails stays for the next time."""

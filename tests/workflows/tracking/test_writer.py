@@ -631,6 +631,24 @@ def test_an_interrupted_sweep_waits_for_a_slow_store_until_no_run_is_running(swe
         assert {run.info.status for run in runs(mirrored).values()} == {"KILLED"}
 
 
+def test_epochs_that_come_while_a_sweep_is_being_ended_leave_no_run_open(sweep: SweepDirectory) -> None:
+    ended = threading.Event()
+
+    def work() -> None:
+        number = 1
+        while not ended.wait(0.02):
+            recorded.epoch(sweep, FIRST, number)
+            number += 1
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    writer = Writer(sweep, default_uri(sweep.root.parent), "demo")
+    assert writer.finish("KILLED", timeout=30.0)
+    ended.set()
+    worker.join()
+    assert {run.info.status for run in runs(mirror(sweep)).values()} == {"KILLED"}
+
+
 def test_the_ui_command_shows_the_store_on_this_machine_only(tmp_path: Path) -> None:
     command = ui_command(default_uri(tmp_path), tmp_path)
     assert command[:4] == ["mlflow", "ui", "--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]

@@ -78,6 +78,13 @@ def cut_parquet(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
 
 
+def latin_parquet(folder: Path) -> None:
+    path = folder / "reviews.parquet"
+    table = pa.table({"text": ["caf\xe9", *TEXTS[1:]], "label": LABELS})
+    pq.write_table(table, path, compression="none", use_dictionary=False)
+    path.write_bytes(path.read_bytes().replace("caf\xe9".encode(), b"caf\xe9 "))
+
+
 def bomb(name: str, pack: Callable[[bytes], bytes]):
     return lambda folder: (folder / name).write_bytes(pack(HEADER + b"a" * (65 * 2**20)))
 
@@ -270,6 +277,13 @@ DATA_ROWS = [
     ),
     Row("64", "labels of every kind", (JSONL,), ("../x 17%", "C# 17%"), change=jsonl(labels=NAMES * 10), accepted=True),
     Row("65", "Parquet cut off", (PARQUET,), ("reviews.parquet: not a whole Parquet file: ",), change=cut_parquet),
+    Row(
+        "65",
+        "Parquet with Latin-1 in it",
+        (PARQUET,),
+        ("reviews.parquet: not a whole Parquet file: ", "UTF8"),
+        change=latin_parquet,
+    ),
     Row("65", "a bad line of JSON", (JSONL,), ("reviews.jsonl:5001: not valid JSON: ", "(column "), change=bad_line),
     Row(
         "65",

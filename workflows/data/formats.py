@@ -133,6 +133,8 @@ def read_parquet(content: bytes, where: str, columns: Columns) -> Table:
     try:
         file = pq.ParquetFile(io.BytesIO(content))
         table = file.read(columns=columns.pick(file.schema_arrow.names, where))
+        # Arrow takes text as it stands in the file; whether it is UTF-8 would only show where it is used.
+        table.validate(full=True)
         return from_arrow(table, _class_names(file.schema_arrow.metadata))
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]

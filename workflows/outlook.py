@@ -40,7 +40,7 @@ from workflows.sweep_file import load
 
 _GPUS = Path("/proc/driver/nvidia/gpus")
 # Processes that wait for each CPU, in the mean of the last minute, from which on a machine counts as busy.
-_BUSY = 0.5
+_BUSY = 1.0
 # The share of a machine's memory beyond which Ray kills workers.
 _MEMORY_SHARE = 0.95
 

@@ -95,15 +95,19 @@ def fit(directory: TrialDirectory) -> Calibration:
     )
 
 
-def keep(directory: TrialDirectory) -> None:
-    """Write the calibration of a finished trial or baseline beside its result, unless it is there.
+def keep(directory: TrialDirectory) -> dict[str, float]:
+    """Write the calibration of a finished trial or baseline beside its result, unless it is there; return its COLUMNS.
 
     Where predictions are missing or damaged there is none; the sweep makes them again when it is continued.
     """
     with contextlib.suppress(CorruptFile):
-        found = of(directory)
-        if found != _stored(directory.calibration):
-            found.write(directory.calibration)
+        stored = _stored(directory.calibration)
+        if stored and stored.predictions_sha256 == _hash(directory):
+            return stored.columns()
+        found = fit(directory)
+        found.write(directory.calibration)
+        return found.columns()
+    return {}
 
 
 def columns(directory: TrialDirectory) -> dict[str, float]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainables import freeze
-from trainables.arguments import ModelSpec, Precision, TrainingArguments
+from trainables.arguments import ModelSpec, TrainingArguments
 from trainables.model_folder import tokenizer_files, weight_files
 from trainables.models import FAMILIES
 from workflows import plan, space, trials
@@ -74,7 +74,7 @@ class _Trial:
 def estimate(prepared: Prepared, slots: int) -> Footprint:
     """What the sweep still needs in its storage when `slots` groups run at once."""
     # Nothing of a new sweep is finished, so its precision, which is part of a trial's id, does not matter yet.
-    precision: Precision = prepared.earlier["precision"] if prepared.earlier else "fp32"
+    precision = prepared.kept_precision or "fp32"
     planned = prepared.plan(precision)
     results = trials.results(prepared, planned)
     waiting = {

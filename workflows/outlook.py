@@ -23,7 +23,7 @@ from trainables.arguments import Precision
 from trainables.directory import SweepDirectory
 from trainables.errors import InfrastructureError
 from trainables.timing import Timing
-from workflows import check, cluster, footprint, forecast, manifest, phases, preflight, probing
+from workflows import check, cluster, footprint, forecast, phases, preflight, probing
 from workflows.cluster import Cluster, Node, Request
 from workflows.config import seconds
 from workflows.footprint import Footprint
@@ -75,11 +75,7 @@ def look_ahead(path: Path, overrides: Sequence[str], console: Console, *, probe:
     Raises BadInput for what the sweep would refuse, InfrastructureError where the cluster is out of reach.
     """
     began = time.perf_counter()
-    prepared = check.announce(prepare(load(path, overrides), console), console)
-    earlier = manifest.load(prepared.sweep)
-    if earlier:
-        manifest.refuse_other_meaning(earlier, prepared.config, prepared.data)
-    prepared = dataclasses.replace(prepared, earlier=earlier)
+    prepared = check.announce(prepare(load(path, overrides), console), console).with_earlier()
     if not probe:
         return _unprobed(prepared)
     with interruptible():
@@ -96,7 +92,7 @@ def _unprobed(prepared: Prepared) -> Outlook:
     except InfrastructureError as error:
         problems.append(str(error))
     # Nothing of a new sweep is finished, so its precision, which is part of a trial's id, does not matter yet.
-    left = what_is_left(prepared, prepared.earlier["precision"] if prepared.earlier else "fp32")
+    left = what_is_left(prepared, prepared.kept_precision or "fp32")
     notes = _notes(prepared, left)
     if os.environ.get("RAY_ADDRESS"):
         problems = []
@@ -126,8 +122,7 @@ def _probed(prepared: Prepared, reading: float, console: Console) -> Outlook:
             problems = preflight.find(prepared, found, request)
             before, (prepared, unread) = prepared, tokens.result()
             check.announce_tokens(before, prepared, unread, console)
-            kept = prepared.earlier["precision"] if prepared.earlier else None
-            precision = kept or cluster.choose_precision(config.training.bf16, found, request)
+            precision = prepared.kept_precision or cluster.choose_precision(config.training.bf16, found, request)
             more = baselines.result()
         starting = time.perf_counter() - began + more
         slots = found.slots(request, config.resources.max_concurrent_trials)
@@ -166,7 +161,7 @@ def _without_place(prepared: Prepared, found: Cluster, error: InfrastructureErro
     resources = prepared.config.resources
     request = Request(resources.cpus_per_trial, resources.gpus_per_trial or 0.0)
     slots = found.slots(request, resources.max_concurrent_trials)
-    left = what_is_left(prepared, prepared.earlier["precision"] if prepared.earlier else "fp32")
+    left = what_is_left(prepared, prepared.kept_precision or "fp32")
     return _outlook(prepared, left, request, slots, [str(error)], [], None)
 
 

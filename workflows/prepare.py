@@ -53,18 +53,31 @@ class Prepared:
     def experiment(self) -> str:
         return self.config.tracking.experiment or self.config.name
 
-    def continued(self, console: Console) -> Prepared:
-        """With what an earlier run has left, as far as it is sound; for whoever holds the sweep's lease.
+    @property
+    def kept_precision(self) -> Precision | None:
+        """What an earlier run has resolved for the whole sweep; None for a new sweep."""
+        return self.earlier["precision"] if self.earlier else None
 
-        Raises BadInput where this sweep would mean something else, CorruptFile where its manifest is damaged.
+    def with_earlier(self) -> Prepared:
+        """With the manifest of an earlier run, if there was one. Changes nothing on disk.
+
+        Raises BadInput where this sweep would mean something else, CorruptFile where that manifest is damaged.
         """
         earlier = manifest.load(self.sweep)
         if earlier:
             manifest.refuse_other_meaning(earlier, self.config, self.data)
+        return replace(self, earlier=earlier)
+
+    def continued(self, console: Console) -> Prepared:
+        """As `with_earlier`, and with what an earlier run has left cleared of what is damaged.
+
+        For whoever holds the sweep's lease.
+        """
+        found = self.with_earlier()
         draws = search.ALGORITHMS[self.config.search.algorithm].draws
         for note in repair.clear(self.sweep, drawn=draws):
             console.print(f"damaged: {note}", highlight=False, markup=False, soft_wrap=True)
-        return replace(self, earlier=earlier)
+        return found
 
     def planner(self, precision: Precision) -> Planner:
         """What turns points into trials."""

@@ -19,7 +19,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from trainables.arguments import Precision
 from trainables.directory import SweepDirectory
 from trainables.errors import InfrastructureError, Interrupted
 from trainables.files import remove_scratch
@@ -39,7 +38,7 @@ from workflows import (
     trials,
 )
 from workflows.baselines import run_baseline
-from workflows.cluster import Cluster, Request
+from workflows.cluster import Request
 from workflows.export import export_trial
 from workflows.forecast import Took
 from workflows.groups import groups
@@ -164,7 +163,7 @@ def _run(prepared: Prepared, holding: Lease, console: Console, laps: _Laps) -> O
             # Before the hardware is probed, which wants quiet.
             before, (prepared, unread) = prepared, tokens.result()
             check.announce_tokens(before, prepared, unread, console)
-            precision = _precision(prepared, found, request)
+            precision = prepared.kept_precision or cluster.choose_precision(config.training.bf16, found, request)
             baselines.result()
         slots = found.slots(request, config.resources.max_concurrent_trials)
         planned = prepared.plan(precision)
@@ -215,22 +214,12 @@ def _run_baselines(prepared: Prepared) -> None:
         run_baseline(name, prepared.data.directory, prepared.data.labels, metric, directory)
 
 
-def _precision(prepared: Prepared, found: Cluster, request: Request) -> Precision:
-    """Resolved once per sweep; a continued sweep keeps what it began with."""
-    if prepared.earlier:
-        kept: Precision = prepared.earlier["precision"]
-        return kept
-    return cluster.choose_precision(prepared.config.training.bf16, found, request)
-
-
 def _rank(prepared: Prepared, planned: Sequence[PlannedTrial]) -> Leaderboard:
     metric = prepared.config.training.metric_for_best_model
     results = trials.results(prepared, planned)
     done = {name: result.kind for name, result in results.items() if result.status == "DONE"}
-    for name, kind in done.items():
-        confidence.keep(prepared.sweep.run(name, kind))
     costs = {
-        name: {**inference.columns(prepared.sweep, name, kind), **confidence.columns(prepared.sweep.run(name, kind))}
+        name: {**inference.columns(prepared.sweep, name, kind), **confidence.keep(prepared.sweep.run(name, kind))}
         for name, kind in done.items()
     }
     ranked = leaderboard.build(planned, results, prepared.config.baselines, metric, costs)

@@ -7,7 +7,7 @@ PYTEST := $(BIN)/pytest
 TWO := --numprocesses 2 --dist loadscope
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format test-fast test-slow test-cluster test-browser faults fuzz bench curves audit clean
+.PHONY: help demo test test-all lint format test-fast test-slow test-cluster test-browser test-gpu faults fuzz bench curves audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ test-browser: $(INSTALLED) ## Tests that look at pages in a real headless Chromi
 
 # FAULT_KILLS: how often the driver is killed in a row (3); FAULT_DAMAGES: how many files are damaged, one by one (1000);
 # FAULT_CONTINUE=1: only rounds that tests/faults/results.json does not know as passed.
+test-gpu: $(INSTALLED) ## Tests of kernels, graphs and memory on a GPU, where there is one
+	@$(PYTEST) -q -m gpu
+
 faults: $(INSTALLED) ## Kill, starve and cut off sweeps, ten times each; hours (FAULT_ROUNDS=1 FAULT_DAMAGES=40: less)
 	@FAULT_RESULTS=tests/faults $(PYTEST) -q -m faults
 

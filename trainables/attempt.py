@@ -25,10 +25,10 @@ from trainables.directory import TrialDirectory
 from trainables.errors import WORTH_ANOTHER_TRY, BadInput, FleetuneError, Reason, Superseded, TrialFailure
 from trainables.files import make_folder, remove_scratch
 from trainables.midway import Midway
+from trainables.optimization import Optimization
 from trainables.records import EpochRecord, Result
 from trainables.redaction import redact
 from trainables.state import StateInfo, TrialState
-from trainables.training import Optimization
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel

@@ -7,7 +7,8 @@ The technique is that of Krell et al. 2021 (arXiv:2107.02027) and of MosaicBERT 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import accumulate, groupby
 from typing import Any
 
@@ -23,15 +24,30 @@ _SHORT = 64
 
 
 class Texts:
-    """Where the texts of a row lie: one after the other, `lengths[i]` tokens from `starts[i]`, then `unused` ones."""
+    """Where the texts of a row lie: one after the other, `lengths[i]` tokens from `starts[i]`, then `unused` ones.
+
+    `boundaries` are the starts and the end of the last text, int32; `longest` is at least the longest length.
+    """
 
     def __init__(self, lengths: Sequence[int], device: torch.device, unused: int = 0) -> None:
-        self.lengths, self.device, self.unused = list(lengths), device, unused
-        ends = [0, *accumulate(self.lengths)]
-        self.longest = max(self.lengths)
+        ends = [0, *accumulate(lengths)]
         self.starts = torch.tensor(ends[:-1], device=device)
         self.boundaries = torch.tensor(ends, dtype=torch.int32, device=device)
+        self.longest = max(lengths)
+        self.device, self.unused = device, unused
         self._windows: dict[tuple[int, int], torch.Tensor] = {}
+        self.lie(lengths)
+
+    @classmethod
+    def in_place(cls, starts: torch.Tensor, boundaries: torch.Tensor, longest: int) -> Texts:
+        """Texts of rows of one shape, whose tensors somebody else fills anew for each row, after `lie`."""
+        texts = cls([longest], starts.device)
+        texts.starts, texts.boundaries = starts, boundaries
+        return texts
+
+    def lie(self, lengths: Sequence[int]) -> None:
+        """Be of these lengths from now on, as far as the tensors do not say so."""
+        self.lengths = list(lengths)
         self._buckets: list[Bucket] | None = None
 
     def buckets(self) -> list[Bucket]:
@@ -53,6 +69,10 @@ class Texts:
         if (width, length) not in self._windows:
             self._windows[width, length] = _window(length, width, self.device)
         return self._windows[width, length]
+
+
+# What attends within the texts of a row: of query, key, value, dropout, scaling and texts.
+_Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float, float | None, Texts], torch.Tensor]
 
 
 def register() -> str:
@@ -79,8 +99,9 @@ def attend(
 ) -> tuple[torch.Tensor, None]:
     """Scaled dot-product attention as transformers calls it; tensors of shape (rows, heads, tokens, head size).
 
-    With `texts` there is one row and no mask, and on a GPU no unused token. `sliding_window` is ModernBERT's: half of
-    its window, plus 1. Returns (rows, tokens, heads, head size), and no weights.
+    With `texts` there is one row and no mask; what unused tokens of it get is of no meaning, and on a GPU there must be
+    none. `sliding_window` is ModernBERT's: half of its window, plus 1. Returns (rows, tokens, heads, head size), and no
+    weights.
     """
     if texts is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -91,8 +112,8 @@ def attend(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=False, **kwargs
         )
         return found
-    if query.is_cuda and dropout == 0 and query.dtype in (torch.float16, torch.bfloat16):
-        return _attend_varlen(query, key, value, scaling, sliding_window, texts), None
+    if query.is_cuda and (fused := _fused(query, sliding_window, texts)):
+        return fused(query, key, value, dropout, scaling, texts), None
     if query.device.type == "cpu" and (dropout or torch.is_grad_enabled() or texts.longest <= _SHORT):
         return _attend_on_cpu(query, key, value, dropout, scaling, sliding_window, texts), None
     parts = [_attend_run(query, key, value, run, dropout, scaling, sliding_window, texts) for run in texts.runs()]
@@ -150,32 +171,71 @@ def _attend_run(
     return attended.transpose(1, 2).flatten(0, 1)
 
 
-def _attend_varlen(
+def _fused(query: torch.Tensor, sliding_window: int | None, texts: Texts) -> _Attend | None:
+    """The kernel that attends within all texts of a row at once on a GPU, where it has one for such tensors."""
+    half = query.dtype in (torch.float16, torch.bfloat16)
+    if query.shape[-1] % 8 or query.shape[-1] > 256:
+        return None
+    if half and torch.cuda.get_device_capability(query.device) >= (8, 0):
+        return partial(_attend_flash, sliding_window=sliding_window)
+    windowed = sliding_window is not None and texts.longest > sliding_window
+    return None if windowed or query.dtype == torch.bfloat16 else _attend_efficient
+
+
+def _attend_flash(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
+    dropout: float,
     scaling: float | None,
+    texts: Texts,
     sliding_window: int | None,
+) -> torch.Tensor:
+    """FlashAttention-2 (Dao 2023, arXiv:2307.08691) as it is built into PyTorch.
+
+    Called as `torch.nn.attention.varlen.varlen_attn` calls it, which has no dropout.
+    """
+    side = None if sliding_window is None else sliding_window - 1
+    ends, longest = texts.boundaries, texts.longest
+    attended = torch.ops.aten._flash_attention_forward(
+        *(whole.squeeze(0).transpose(0, 1).contiguous() for whole in (query, key, value)),
+        ends,
+        ends,
+        longest,
+        longest,
+        dropout,
+        False,
+        False,
+        scale=scaling,
+        window_size_left=side,
+        window_size_right=side,
+    )[0]
+    row: torch.Tensor = attended.unsqueeze(0)
+    return row
+
+
+def _attend_efficient(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    dropout: float,
+    scaling: float | None,
     texts: Texts,
 ) -> torch.Tensor:
-    """One kernel for all texts of a row, where the GPU has it (PyTorch's, after FlashAttention, arXiv:2307.08691)."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    side = -1 if sliding_window is None else sliding_window - 1
-    ends = texts.boundaries
-    row_query, row_key, row_value = (whole[0].transpose(0, 1).contiguous() for whole in (query, key, value))
-    attended: Any = varlen_attn(
-        row_query,
-        row_key,
-        row_value,
+    """Memory-efficient attention (Rabe and Staats 2021, arXiv:2112.05682; xFormers' kernel in PyTorch): fp32 too."""
+    ends, longest = texts.boundaries, texts.longest
+    row: torch.Tensor = torch.ops.aten._efficient_attention_forward(
+        *(whole.transpose(1, 2).contiguous() for whole in (query, key, value)),
+        None,
         ends,
         ends,
-        texts.longest,
-        texts.longest,
+        longest,
+        longest,
+        dropout,
+        0,
+        True,
         scale=scaling,
-        window_size=(side, side),
-    )
-    row: torch.Tensor = attended.unsqueeze(0)
+    )[0]
     return row
 
 

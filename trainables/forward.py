@@ -27,8 +27,11 @@ _TOKENS_ON_CPU = 2048
 _ROW_MULTIPLE = 64
 # Of this, where a row has fewer tokens, as a text alone has: there filling up costs more than it saves.
 _SHORT_ROW, _SHORT_ROW_MULTIPLE = 256, 16
-# What a pass costs beside its tokens, counted in tokens: kernels launched, graphs built (measured on a CPU).
-_TOKENS_PER_PASS = 80
+# Tokens that are scored at once on a GPU, whatever the batch size: as many as 32 texts of 512 have.
+_SCORED_TOKENS_ON_GPU = 16_384
+# What a pass costs beside its tokens, counted in tokens: kernels launched, graphs built (measured on a CPU; on a GPU
+# launching a pass takes as long as running some thousand tokens).
+_TOKENS_PER_PASS = {"cpu": 80, "cuda": 4000}
 
 
 def passes(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> Iterator[np.ndarray]:
@@ -42,18 +45,30 @@ def passes(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> Iterator
         return
     ordered = indices[np.argsort(split.lengths[indices], kind="stable")]
     lengths = split.lengths[ordered]
-    on_cpu = next(model.parameters()).device.type == "cpu"
-    most = _TOKENS_ON_CPU if on_cpu else math.inf
-    cuts = _filled_cuts(lengths, most) if models.is_padding_free(model) else _cheapest_cuts(lengths, most)
+    device = _device(model).type
+    most = _TOKENS_ON_CPU if device == "cpu" else math.inf
+    padding_free = models.is_padding_free(model)
+    cuts = _filled_cuts(lengths, most) if padding_free else _cheapest_cuts(lengths, most, _TOKENS_PER_PASS[device])
     for start, end in zip([0, *cuts], [*cuts, len(ordered)], strict=True):
         yield ordered[start:end]
 
 
 def all_passes(model: nn.Module, split: TokenSplit, batch_size: int) -> Iterator[np.ndarray]:
-    """Passes over a whole split, shortest texts first, from batches of `batch_size` texts."""
+    """Passes over a whole split, shortest texts first, from batches of `batch_size` texts.
+
+    On a GPU batches of few tokens are made larger where that adds no padding.
+    """
     ordered = np.argsort(split.lengths, kind="stable")
-    for start in range(0, len(ordered), batch_size):
-        yield from passes(model, split, ordered[start : start + batch_size])
+    first_only = bool(split.hidden and split.hidden.first_only)
+    free = _device(model).type == "cuda" and (first_only or models.is_padding_free(model))
+    ends = np.cumsum(np.ones(len(ordered)) if first_only else split.lengths[ordered])
+    start = 0
+    while start < len(ordered):
+        before = ends[start - 1] if start else 0
+        fitting = int(np.searchsorted(ends, before + _SCORED_TOKENS_ON_GPU, "right")) - start if free else 0
+        size = max(batch_size, fitting)
+        yield from passes(model, split, ordered[start : start + size])
+        start += size
 
 
 def logits(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> torch.Tensor:
@@ -61,7 +76,7 @@ def logits(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> torch.Te
     if split.hidden is None:
         return _whole_logits(model, split, indices)
     run = _first_tokens_logits if split.hidden.first_only else _whole_logits
-    with _resumed(model, split.hidden.boundary, _kept(model, split, split.hidden, indices)):
+    with resumed(model, split.hidden.boundary, _kept(model, split, split.hidden, indices)):
         return run(model, split, indices)
 
 
@@ -81,7 +96,7 @@ def logits_of_heads(
         found: torch.Tensor = torch.func.functional_call(model, parameters, (), inputs).logits
         return found
 
-    with _resumed(model, split.hidden.boundary, _kept(model, split, split.hidden, indices)):
+    with resumed(model, split.hidden.boundary, _kept(model, split, split.hidden, indices)):
         return torch.vmap(one, randomness="same")(dict(heads))
 
 
@@ -128,12 +143,36 @@ def _whole_logits(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> t
 
 def _row_logits(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> torch.Tensor:
     """All texts end to end in one row."""
-    texts = Texts(split.lengths[indices].tolist(), _device(model), _unused(model, split, indices))
+    unused = _unused(model, split, indices)
+    texts = Texts(split.lengths[indices].tolist(), _device(model), unused)
+    arrays = row(model, split, indices, unused)
+    inputs = {name: torch.from_numpy(array).to(_device(model), non_blocking=True) for name, array in arrays.items()}
+    return row_logits(model, inputs, texts)
+
+
+def row_logits(model: nn.Module, inputs: Mapping[str, torch.Tensor], texts: Texts) -> torch.Tensor:
+    """Logits of texts that lie end to end: `inputs` are what `row` gives, on the model's device."""
     # The head reads one vector of each text, so that is all that it is given.
     hook = models.encoder(model).register_forward_hook(_gather(texts, models.pooling(model)))
     with _removed(hook):
-        found: torch.Tensor = model(**_row(model, split, indices, texts.unused), texts=texts).logits
+        found: torch.Tensor = model(**{name: array.unsqueeze(0) for name, array in inputs.items()}, texts=texts).logits
     return found
+
+
+def row(model: nn.Module, split: TokenSplit, indices: np.ndarray, unused: int) -> dict[str, np.ndarray]:
+    """Some texts end to end, int64: ids, types where there are any, positions. `unused` tokens stand last."""
+    spans = _spans(split, indices)
+    first = models.first_position(model)
+    arrays = {
+        "input_ids": np.concatenate([split.input_ids[span] for span in spans]),
+        "position_ids": np.concatenate([np.arange(first, first + span.stop - span.start) for span in spans]),
+    }
+    if split.token_type_ids is not None:
+        arrays["token_type_ids"] = np.concatenate([split.token_type_ids[span] for span in spans])
+    fill = {"input_ids": split.pad_token_id, "position_ids": first, "token_type_ids": 0}
+    return {
+        name: np.pad(array.astype(np.int64), (0, unused), constant_values=fill[name]) for name, array in arrays.items()
+    }
 
 
 def _first_tokens_logits(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> torch.Tensor:
@@ -145,25 +184,6 @@ def _first_tokens_logits(model: nn.Module, split: TokenSplit, indices: np.ndarra
 def _first_tokens(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> torch.Tensor:
     first = torch.from_numpy(split.input_ids[split.offsets[indices]].astype(np.int64)).unsqueeze(1)
     return first.to(_device(model))
-
-
-def _row(model: nn.Module, split: TokenSplit, indices: np.ndarray, unused: int) -> dict[str, torch.Tensor]:
-    """Inputs of a row, each of shape (1, tokens): ids, types where there are any, positions. `unused` stand last."""
-    spans = _spans(split, indices)
-    first = models.first_position(model)
-    arrays = {
-        "input_ids": np.concatenate([split.input_ids[span] for span in spans]),
-        "position_ids": np.concatenate([np.arange(first, first + span.stop - span.start) for span in spans]),
-    }
-    if split.token_type_ids is not None:
-        arrays["token_type_ids"] = np.concatenate([split.token_type_ids[span] for span in spans])
-    fill = {"input_ids": split.pad_token_id, "position_ids": first, "token_type_ids": 0}
-    return {
-        name: torch.from_numpy(np.pad(array.astype(np.int64), (0, unused), constant_values=fill[name]))
-        .unsqueeze(0)
-        .to(_device(model), non_blocking=True)
-        for name, array in arrays.items()
-    }
 
 
 def _unused(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> int:
@@ -180,7 +200,7 @@ def _gather(texts: Texts, pooling: models.Pooling) -> Callable[[nn.Module, Any, 
     def leave_one_each(_: nn.Module, __: Any, output: Any) -> Any:
         hidden = output.last_hidden_state[0]
         if pooling == "first":
-            chosen = hidden[texts.starts]
+            chosen = hidden.index_select(0, texts.starts)
         else:
             used = hidden[: sum(texts.lengths)]
             chosen = torch.stack([text.mean(dim=0) for text in used.split(texts.lengths)])
@@ -194,16 +214,22 @@ def _kept(model: nn.Module, split: TokenSplit, hidden: HiddenStates, indices: np
     """Kept states of some texts as the model would have them: one row, padded rows, or rows of one token."""
     if hidden.first_only:
         return _tensor(hidden.states[indices]).unsqueeze(1).to(_device(model), non_blocking=True)
-    parts = [hidden.states[span] for span in _spans(split, indices)]
     if models.is_padding_free(model):
-        rest = np.zeros((_unused(model, split, indices), *parts[0].shape[1:]), parts[0].dtype)
-        return _tensor(np.concatenate([*parts, rest])).unsqueeze(0).to(_device(model), non_blocking=True)
+        kept = kept_row(split, hidden, indices, _unused(model, split, indices))
+        return kept.unsqueeze(0).to(_device(model), non_blocking=True)
+    parts = [hidden.states[span] for span in _spans(split, indices)]
     rows = pad_sequence([_tensor(np.array(part)) for part in parts], batch_first=True)
     return rows.to(_device(model), non_blocking=True)
 
 
+def kept_row(split: TokenSplit, hidden: HiddenStates, indices: np.ndarray, unused: int) -> torch.Tensor:
+    """Kept states of some texts end to end, float32, shape (tokens, hidden size); zeros for `unused` tokens, last."""
+    parts = [hidden.states[span] for span in _spans(split, indices)]
+    return _tensor(np.concatenate([*parts, np.zeros((unused, *parts[0].shape[1:]), parts[0].dtype)]))
+
+
 @contextlib.contextmanager
-def _resumed(model: nn.Module, boundary: int, states: torch.Tensor) -> Iterator[None]:
+def resumed(model: nn.Module, boundary: int, states: torch.Tensor) -> Iterator[None]:
     """Inside the block the layers below the boundary do nothing, and `states` come out of them."""
     below = models.layers(model)[:boundary]
     as_layer = models.unchanged(model)
@@ -280,16 +306,16 @@ def _filled_cuts(lengths: np.ndarray, most: float) -> list[int]:
     return cuts
 
 
-def _cheapest_cuts(lengths: np.ndarray, most: float) -> list[int]:
+def _cheapest_cuts(lengths: np.ndarray, most: float, per_pass: int) -> list[int]:
     """Where to cut sorted lengths so that padded tokens and passes cost least in all, by dynamic programming.
 
-    A pass of several texts holds at most `most` tokens, padding included.
+    A pass of several texts holds at most `most` tokens, padding included; each costs `per_pass` tokens more.
     """
     best = [0.0]
     came_from = [0]
     for end in range(1, len(lengths) + 1):
         found = min(
-            (best[start] + (end - start) * lengths[end - 1] + _TOKENS_PER_PASS, start)
+            (best[start] + (end - start) * lengths[end - 1] + per_pass, start)
             for start in range(end)
             if end - start == 1 or (end - start) * lengths[end - 1] <= most
         )

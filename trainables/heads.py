@@ -16,10 +16,11 @@ from torch import nn
 
 from trainables import forward
 from trainables.arguments import Precision, TrainingArguments
+from trainables.optimization import Optimization, trained_blocks
 from trainables.precision import autocast
 from trainables.room import Room
 from trainables.tokens import TokenSplit
-from trainables.training import OnStep, Optimization, Steps, begin_epoch, micro_batches, trained_blocks
+from trainables.training import OnStep, Steps, begin_epoch, micro_batches
 
 
 class Heads:

@@ -20,13 +20,15 @@ import torch
 from trainables import checkpoint, freeze, memory, models, predictions, prefix
 from trainables.arguments import TrialSpec
 from trainables.attempt import Attempt, now
+from trainables.graphed import GraphedSteps, Work
 from trainables.heads import Heads
 from trainables.metrics import score
+from trainables.optimization import Optimization
 from trainables.precision import without_denormals
 from trainables.records import SPLITS, EpochRecord, Split, StepSeries
 from trainables.timing import Timing
 from trainables.tokens import TokenSplit, tokenize
-from trainables.training import OnStep, Optimization, micro_batches, predict_logits, train_epoch
+from trainables.training import OnStep, micro_batches, predict_logits, train_epoch
 from trainables.trial import Setting
 
 # Steps are timed until this many seconds have gone into them, but never fewer or more than so many.
@@ -36,7 +38,8 @@ _LEAST_STEPS, _MOST_STEPS = 3, 12
 _STEPS_AT_ONCE_ON_GPU = 4
 # Frozen layers run over no more texts than these, where that is enough for the fewest steps.
 _FROZEN_TEXTS = 96
-_SCORED_TEXTS = 64
+# Texts that are scored; on a GPU a pass takes many, and next to nothing longer for them.
+_SCORED_TEXTS = {"cpu": 64, "cuda": 2048}
 _WARM_UP_TEXTS = 8
 # Texts that `fleetune` runs at once when it measures what predicting costs, and calls whose median counts.
 _PREDICTED_TEXTS, _CALLS = 32, 3
@@ -123,6 +126,7 @@ class _Training:
         self.spec, self.setting = specs[0], setting
         self.together = len(specs) if heads else 1
         self.seconds = 0.0
+        self._graphed: tuple[TokenSplit, GraphedSteps | None] | None = None
         arguments = [spec.training for spec in specs]
         self._heads = Heads(setting.model, arguments, setting.total_steps) if heads else None
         self.optimization = (
@@ -156,7 +160,15 @@ class _Training:
             precision=spec.precision,
             on_step=on_step,
             room=room,
+            graphed=self._graphed_on(split),
         )
+
+    def _graphed_on(self, split: TokenSplit) -> GraphedSteps | None:
+        """The graphs of steps on a split, which are there from the run before where that was on the same one."""
+        if self._graphed is None or self._graphed[0] is not split:
+            work = Work(self.setting.model, split, self.optimization, self.spec.precision)
+            self._graphed = (split, GraphedSteps.of(work))
+        return self._graphed[1]
 
 
 def _training(specs: Sequence[TrialSpec], setting: Setting, frozen: _Frozen) -> _Training:
@@ -183,7 +195,7 @@ class _Frozen:
         if found.is_kept:
             states = found.attach(evenly(splits["train"], _WARM_UP_TEXTS)).hidden
             found.first_only = states is not None and states.first_only
-            timed = evenly(splits["train"], _SCORED_TEXTS)
+            timed = evenly(splits["train"], _SCORED_TEXTS[setting.device.type])
             began = time.perf_counter()
             found.attach(timed)
             wait(setting.device)
@@ -263,7 +275,8 @@ class _Scored:
             return predict_logits(setting.model, split, size, spec.precision, room=setting.room)
 
         scored: tuple[Split, ...] = ("validation", "test")
-        found = {split: frozen.attach(evenly(setting.splits[split], _SCORED_TEXTS)) for split in scored}
+        most = _SCORED_TEXTS[setting.device.type]
+        found = {split: frozen.attach(evenly(setting.splits[split], most)) for split in scored}
         run(frozen.attach(evenly(setting.splits["validation"], _WARM_UP_TEXTS)))
         began = time.perf_counter()
         logits = {split: run(found[split]) for split in found}

@@ -43,6 +43,10 @@ class Room:
                 self._running = len(found)
                 yield found
 
+    def begin(self, texts: int) -> None:
+        """Say that so many texts run at once now, for work inside `run` that is not cut."""
+        self._running = texts
+
     def run(self, work: Callable[[], Found], undo: Callable[[], None] = lambda: None) -> Found:
         """What `work` returns, whose passes come from `cut`.
 

@@ -20,19 +20,16 @@ from trainables import checkpoint, dropout, freeze, memory, models, movement, pr
 from trainables.arguments import TrialSpec
 from trainables.attempt import Attempt, Progress, Report, now
 from trainables.errors import TrialFailure
+from trainables.graphed import GraphedSteps, Work
 from trainables.metrics import score
 from trainables.midway import Midway
 from trainables.movement import Start
+from trainables.optimization import Optimization
 from trainables.precision import without_denormals
 from trainables.records import EpochRecord, Result, Split, StepSeries
 from trainables.room import Room
 from trainables.tokens import TokenSplit, tokenize
-from trainables.training import (
-    Optimization,
-    pick_device,
-    predict_logits,
-    train_epoch,
-)
+from trainables.training import pick_device, predict_logits, train_epoch
 
 
 def run_trial(spec: TrialSpec, report: Report = lambda _: None) -> Result:
@@ -103,12 +100,21 @@ def _train_and_evaluate(attempt: Attempt) -> None:
     optimization = Optimization.of(model, spec.training, setting.total_steps)
     first, midway = attempt.epoch + 1, attempt.midway
     attempt.resume(model, optimization)
+    graphed = GraphedSteps.of(Work(model, setting.splits["train"], optimization, spec.precision))
     for epoch in range(first, spec.training.num_train_epochs + 1):
-        _epoch(attempt, setting, optimization, epoch, midway if epoch == first else None)
+        _epoch(attempt, setting, optimization, graphed, epoch, midway if epoch == first else None)
+    del graphed
     evaluate(attempt, setting)
 
 
-def _epoch(attempt: Attempt, setting: Setting, optimization: Optimization, epoch: int, midway: Midway | None) -> None:
+def _epoch(
+    attempt: Attempt,
+    setting: Setting,
+    optimization: Optimization,
+    graphed: GraphedSteps | None,
+    epoch: int,
+    midway: Midway | None,
+) -> None:
     """Train for an epoch, or for what is left of it, and score validation."""
     spec, model = attempt.spec, setting.model
     began = time.perf_counter() - (midway.train_seconds if midway else 0.0)
@@ -128,6 +134,7 @@ def _epoch(attempt: Attempt, setting: Setting, optimization: Optimization, epoch
         room=setting.room,
         on_save=save,
         midway=midway,
+        graphed=graphed,
     )
     end_epoch(attempt, setting, optimization, epoch, steps, time.perf_counter() - began)
 

@@ -128,10 +128,10 @@ def test_padded_passes_cost_as_little_as_any_cut_could() -> None:
         bounds = list(itertools.pairwise([0, *cuts, len(lengths)]))
         if any((end - start) * lengths[end - 1] > 700 and end - start > 1 for start, end in bounds):
             return float("inf")
-        return sum(int((end - start) * lengths[end - 1]) + forward._TOKENS_PER_PASS for start, end in bounds)
+        return sum(int((end - start) * lengths[end - 1]) + forward._TOKENS_PER_PASS["cpu"] for start, end in bounds)
 
     every = (cuts for count in range(9) for cuts in itertools.combinations(range(1, 9), count))
-    assert cost(tuple(forward._cheapest_cuts(lengths, 700))) == min(map(cost, every))
+    assert cost(tuple(forward._cheapest_cuts(lengths, 700, forward._TOKENS_PER_PASS["cpu"]))) == min(map(cost, every))
 
 
 def resumed(model: torch.nn.Module, data: TokenSplit, boundary: int, *, first_only: bool) -> TokenSplit:

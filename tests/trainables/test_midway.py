@@ -20,9 +20,9 @@ from trainables import attempt, checkpoint
 from trainables.arguments import TrialSpec
 from trainables.group import run_group
 from trainables.heads import Heads
+from trainables.optimization import Optimization
 from trainables.records import EpochRecord, Result
 from trainables.state import StateInfo
-from trainables.training import Optimization
 from trainables.trial import run_trial
 
 EPOCHS = 3
@@ -44,13 +44,13 @@ def _every_step_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     """As many items as optimizer steps were made."""
     found: list[None] = []
-    original = Optimization.step
+    original = Optimization.advance
 
     def spy(self: Optimization) -> dict[str, float]:
         found.append(None)
         return original(self)
 
-    monkeypatch.setattr(Optimization, "step", spy)
+    monkeypatch.setattr(Optimization, "advance", spy)
     return found
 
 

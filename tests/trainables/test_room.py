@@ -26,9 +26,10 @@ from trainables import checkpoint, forward
 from trainables.arguments import TrainingArguments, TrialSpec
 from trainables.directory import TrialDirectory
 from trainables.errors import TrialFailure
+from trainables.optimization import Optimization, trained_blocks
 from trainables.records import EpochRecord, Result
 from trainables.room import Room
-from trainables.training import Optimization, predict_logits, train_epoch, trained_blocks
+from trainables.training import predict_logits, train_epoch
 from trainables.trial import run_trial
 
 CPU = torch.device("cpu")

@@ -12,8 +12,9 @@ from torch import nn
 from tests.tiny import tiny_model, tiny_spec, vocabulary
 from trainables import freeze, models, trained_rows
 from trainables.arguments import TrainingArguments
+from trainables.optimization import Optimization
 from trainables.tokens import TokenSplit
-from trainables.training import Optimization, predict_logits, train_epoch
+from trainables.training import predict_logits, train_epoch
 
 TEXTS, EPOCHS = 12, 3
 SEEN = np.arange(5, 40, 3)

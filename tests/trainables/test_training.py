@@ -14,14 +14,9 @@ from trainables import freeze, models
 from trainables.arguments import TrainingArguments
 from trainables.errors import TrialFailure
 from trainables.metrics import example_losses
+from trainables.optimization import Optimization, warmup_steps
 from trainables.tokens import TokenSplit
-from trainables.training import (
-    Optimization,
-    batch_order,
-    predict_logits,
-    train_epoch,
-    warmup_steps,
-)
+from trainables.training import batch_order, predict_logits, train_epoch
 
 
 def split(texts: int = 21, classes: int = 2) -> TokenSplit:

@@ -20,14 +20,18 @@ from torch import nn
 from trainables import attention, forward, trained_rows
 from trainables.arguments import Frozen, Precision, TrainingArguments
 from trainables.errors import BadInput, nearest
+from trainables.graphed import GraphedSteps, Work
+from trainables.optimization import Optimization
 from trainables.precision import autocast
 from trainables.tokens import TokenSplit
-from trainables.training import Optimization, pick_device, train_epoch
+from trainables.training import pick_device, train_epoch
 from workflows.bench.hardware import peak_flops, processor, wait
 from workflows.bench.work import layer_flops
 
 _MAX_LENGTH = 256
 _WORDS = 1000
+# Rounds in which kernels and allocators warm up, and on a GPU graphs are captured.
+_WARM_UPS = {"cpu": 1, "cuda": 3}
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class Way:
     """One way to run a batch."""
 
     precision: Precision
-    logits: Logits | None
+    logits: Logits | None = None
+    graphed: bool = False
 
 
 def _padded_to_the_end(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> torch.Tensor:
@@ -67,13 +72,21 @@ def _padded_to_the_end(model: nn.Module, split: TokenSplit, indices: np.ndarray)
     return found
 
 
-# In the order in which they take turns; None is what a trial does.
-WAYS: Mapping[str, Way] = {
+_WAYS: Mapping[str, Way] = {
     f"fp32, padded to {_MAX_LENGTH}": Way("fp32", _padded_to_the_end),
     "bf16, padded to the longest": Way("bf16", forward.padded_logits),
-    "fp32, no padding": Way("fp32", None),
-    "bf16, no padding": Way("bf16", None),
+    "fp32, no padding": Way("fp32"),
+    "bf16, no padding": Way("bf16"),
 }
+_ON_GPU: Mapping[str, Way] = {
+    "fp32, no padding, graphed": Way("fp32", graphed=True),
+    "bf16, no padding, graphed": Way("bf16", graphed=True),
+}
+
+
+def ways(device: torch.device) -> Mapping[str, Way]:
+    """The ways that a device has, in the order in which they take turns; the last is what a trial does."""
+    return {**_WAYS, **(_ON_GPU if device.type == "cuda" else {})}
 
 
 class Speed(Frozen):
@@ -108,7 +121,7 @@ def measure(
     for name in shapes:
         for length in lengths:
             speeds += _speeds(name, length, batch_size, steps, rounds, device, peaks["bf16"])
-            tell(f"{name} · {length} tokens: {speeds[-1].tokens_per_second:,.0f} tokens/s without padding in bf16")
+            tell(f"{name} · {length} tokens: {speeds[-1].tokens_per_second:,.0f} tokens/s, {speeds[-1].way}")
     return Throughput(device=processor(), peak_flops=peaks, batch_size=batch_size, speeds=tuple(speeds))
 
 
@@ -116,13 +129,15 @@ def _speeds(
     name: str, length: int, batch_size: int, steps: int, rounds: int, device: torch.device, peak: float
 ) -> list[Speed]:
     shape, split = SHAPES[name], _texts(length, batch_size * steps)
-    model = _model(shape).to(device)
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    for number in range(rounds + 1):
-        for label, way in WAYS.items():
-            took = _epoch_seconds(copy.deepcopy(model), split, batch_size, way, device)
-            # The first round warms kernels and allocators up.
-            if number:
+    model = _model(shape)
+    trainings = {
+        label: _Training(copy.deepcopy(model).to(device), split, batch_size, way) for label, way in ways(device).items()
+    }
+    seconds: dict[str, list[float]] = {label: [] for label in trainings}
+    for number in range(_WARM_UPS[device.type] + rounds):
+        for label, training in trainings.items():
+            took = training.epoch(device)
+            if number >= _WARM_UPS[device.type]:
                 seconds[label].append(took)
     flops = 3 * shape.num_hidden_layers * layer_flops(shape.hidden_size, shape.intermediate_size, split.lengths)
     tokens = int(split.lengths.sum())
@@ -138,19 +153,38 @@ def _speeds(
     ]
 
 
-def _epoch_seconds(model: nn.Module, split: TokenSplit, batch_size: int, way: Way, device: torch.device) -> float:
-    arguments = TrainingArguments(per_device_train_batch_size=batch_size, num_train_epochs=1)
-    if way.logits is None:
-        trained_rows.replace(model, split)
-    optimization = Optimization.of(model, arguments, len(split) // batch_size)
-    wait(device)
-    began = time.perf_counter()
-    if way.logits is None:
-        train_epoch(model, split, optimization, seed=1, epoch=1, precision=way.precision, on_step=lambda _: None)
-    else:
-        _plain_epoch(model, split, optimization, way.logits, way.precision)
-    wait(device)
-    return time.perf_counter() - began
+class _Training:
+    """A model that is trained in one way, epoch after epoch."""
+
+    def __init__(self, model: nn.Module, split: TokenSplit, batch_size: int, way: Way) -> None:
+        arguments = TrainingArguments(per_device_train_batch_size=batch_size, num_train_epochs=1)
+        if way.logits is None:
+            trained_rows.replace(model, split)
+        self._model, self._split, self._way = model, split, way
+        # So long a schedule never comes to rates of 0.
+        self._optimization = Optimization.of(model, arguments, 1000 * len(split) // batch_size)
+        work = Work(model, split, self._optimization, way.precision)
+        self._graphed = GraphedSteps.of(work) if way.graphed else None
+
+    def epoch(self, device: torch.device) -> float:
+        """Train for an epoch; returns its seconds."""
+        wait(device)
+        began = time.perf_counter()
+        if self._way.logits:
+            _plain_epoch(self._model, self._split, self._optimization, self._way.logits, self._way.precision)
+        else:
+            train_epoch(
+                self._model,
+                self._split,
+                self._optimization,
+                seed=1,
+                epoch=1,
+                precision=self._way.precision,
+                on_step=lambda _: None,
+                graphed=self._graphed,
+            )
+        wait(device)
+        return time.perf_counter() - began
 
 
 def _plain_epoch(

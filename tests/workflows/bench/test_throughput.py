@@ -10,7 +10,7 @@ from trainables.errors import BadInput
 from trainables.training import pick_device
 from workflows.bench import throughput
 from workflows.bench.hardware import peak_flops
-from workflows.bench.throughput import WAYS, Shape, measure
+from workflows.bench.throughput import Shape, measure, ways
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def shapes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_way_is_timed_on_every_length(monkeypatch: pytest.MonkeyPatch) -> None:
     found = measure(["tiny"], [8, 20], batch_size=4, steps=2, rounds=1, tell=lambda _: None)
     assert [(speed.tokens_per_text, speed.way) for speed in found.speeds] == [
-        (length, way) for length in (8, 20) for way in WAYS
+        (length, way) for length in (8, 20) for way in ways(pick_device())
     ]
     assert all(speed.tokens_per_second > 0 and 0 < speed.mfu < 1 for speed in found.speeds)
     assert found.peak_flops["fp32"] > 0
@@ -32,7 +32,7 @@ def test_all_ways_give_the_same_logits() -> None:
     indices = np.arange(6)
     with torch.inference_mode():
         expected = throughput.forward.logits(model, split, indices)
-        for way in WAYS.values():
+        for way in ways(pick_device()).values():
             if way.logits:
                 assert (way.logits(model, split, indices) - expected).abs().max() < 1e-5
 

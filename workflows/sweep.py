@@ -251,9 +251,8 @@ def _tracked(writer: Writer, holding: Lease, console: Console) -> Iterator[None]
         hurried = interrupt.args == (signal.SIGTERM.name,)
         timeout = _SECONDS_TO_KILL if hurried else _LAST_WORDS_SECONDS
         if not writer.finish("KILLED", timeout, for_states=0.0 if hurried else _SECONDS_FOR_STATES):
-            console.print(
-                escape(f"not all has reached MLflow ({writer.last_error}); the rest follows when you continue")
-            )
+            reason = writer.last_error or "there was no time for it"
+            console.print(escape(f"not all has reached MLflow ({reason}); the rest follows when you continue"))
         raise
     except BaseException:
         writer.finish("FAILED", timeout=_LAST_WORDS_SECONDS)

@@ -6,12 +6,13 @@ refuses a policy at once.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
+
+import xxhash
 
 from trainables import models
 from trainables.arguments import TrainingArguments
@@ -138,8 +139,11 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
 
 
 def frozen_hash(model: nn.Module) -> str:
-    """Hash of names and bytes of all frozen parameters: equal before and after training."""
-    digest = hashlib.sha256()
+    """Hash of names and bytes of all frozen parameters: equal before and after training.
+
+    Against accidents, not forgers: XXH3 takes a sixth of the time of SHA-256, which was a third of an empty trial.
+    """
+    digest = xxhash.xxh3_128()
     for name, parameter in sorted(model.named_parameters()):
         if not parameter.requires_grad:
             digest.update(name.encode() + b"\0")

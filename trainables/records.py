@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from trainables.arguments import Frozen
 from trainables.errors import Reason
@@ -105,9 +105,9 @@ class Result(Record):
     `predictions_sha256` is the hash of predictions.parquet; null without one or from an earlier version.
     `texts_at_once` is set where the device was out of memory: how many texts it ran at most in one pass from then on.
     Batches stayed what they were.
-    `frozen_sha256` are hashes of the frozen weights before training and at its end; null where all weights train.
+    `frozen_hashes` are hashes of the frozen weights before training and at its end; null where all weights train.
     `moved` is how far the weights that train are from where they began, relative to their norm there (an estimate from
-    a sample). Both are null in records of earlier versions.
+    a sample). Both are null in records of early versions; later ones called the first `frozen_sha256`.
     """
 
     kind: Literal["trial", "baseline"]
@@ -126,7 +126,7 @@ class Result(Record):
     peak_memory_bytes: int | None = None
     predictions_sha256: str | None = None
     texts_at_once: int | None = None
-    frozen_sha256: tuple[str, str] | None = None
+    frozen_hashes: tuple[str, str] | None = Field(None, validation_alias=AliasChoices("frozen_hashes", "frozen_sha256"))
     moved: float | None = None
     started: int
     ended: int

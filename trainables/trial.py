@@ -74,7 +74,7 @@ class Setting:
         return cls(device, model, splits, steps, measured, Room(device), Start.of(model))
 
     @cached_property
-    def frozen_sha256(self) -> tuple[str, str] | None:
+    def frozen_hashes(self) -> tuple[str, str] | None:
         """Hashes of what is frozen, before training and now; for when all training here is over."""
         after = movement.frozen_hash(self.model)
         return (self.start.frozen, after) if self.start.frozen and after else None
@@ -205,7 +205,7 @@ def evaluate(attempt: Attempt, setting: Setting) -> None:
             peak_memory_bytes=memory.peak_bytes(setting.device) if setting.measured else None,
             predictions_sha256=written,
             texts_at_once=setting.room.texts_at_once,
-            frozen_sha256=setting.frozen_sha256,
+            frozen_hashes=setting.frozen_hashes,
             moved=setting.start.distance(setting.model),
             started=attempt.started,
             ended=now(),

@@ -72,7 +72,7 @@ def _read(sweep: SweepDirectory, trial_id: str, name: str) -> Trained | None:
 def _thawed(trials: Sequence[Trained]) -> Iterable[str]:
     """Frozen weights that are not what they were."""
     for trial in trials:
-        if trial.result.frozen_sha256 and len(set(trial.result.frozen_sha256)) > 1:
+        if trial.result.frozen_hashes and len(set(trial.result.frozen_hashes)) > 1:
             yield (
                 f"The frozen weights of {trial.name} changed while it trained, so its score is not that of its freeze "
                 "policy. This is a defect in Fleetune; please report it."

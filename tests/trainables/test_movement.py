@@ -33,10 +33,10 @@ def test_a_trial_keeps_what_is_frozen_and_moves_what_trains(bert: Path, tmp_path
     assert result.status == "DONE"
     assert result.moved is not None and 1e-3 < result.moved < 1
     if policy == "full":
-        assert result.frozen_sha256 is None
+        assert result.frozen_hashes is None
     else:
-        assert result.frozen_sha256 is not None
-        before, after = result.frozen_sha256
+        assert result.frozen_hashes is not None
+        before, after = result.frozen_hashes
         assert before == after
 
 
@@ -93,7 +93,7 @@ def test_a_trial_that_is_taken_up_again_is_held_against_its_true_beginning(bert:
     with pytest.raises(SystemExit):
         run_trial(spec, end_after_one)
     again = run_trial(spec)
-    assert (again.moved, again.frozen_sha256) == (whole.moved, whole.frozen_sha256)
+    assert (again.moved, again.frozen_hashes) == (whole.moved, whole.frozen_hashes)
 
 
 def test_heads_that_train_together_share_the_hashes_and_move_each_for_itself(
@@ -110,11 +110,25 @@ def test_heads_that_train_together_share_the_hashes_and_move_each_for_itself(
     ]
     slow, fast = run_group(specs, [lambda _: None] * 2)
     assert len(hashed) == 2
-    assert slow.frozen_sha256 == fast.frozen_sha256
+    assert slow.frozen_hashes == fast.frozen_hashes
     assert slow.moved is not None and fast.moved is not None and 0 < slow.moved < fast.moved / 10
 
 
 def test_records_of_earlier_versions_have_neither(tmp_path: Path) -> None:
     Result(kind="trial", trial_id="a", status="DONE", started=0, ended=1).write(tmp_path / "result.json")
     found = Result.read(tmp_path / "result.json")
-    assert (found.frozen_sha256, found.moved) == (None, None)
+    assert (found.frozen_hashes, found.moved) == (None, None)
+
+
+def test_results_of_earlier_versions_keep_their_hashes() -> None:
+    earlier = {
+        "kind": "trial",
+        "trial_id": "a",
+        "status": "DONE",
+        "started": 1,
+        "ended": 2,
+        "frozen_sha256": ["a", "b"],
+    }
+    assert Result.model_validate(earlier).frozen_hashes == ("a", "b")
+    again = Result.model_validate_json(Result.model_validate(earlier).model_dump_json())
+    assert again.frozen_hashes == ("a", "b")

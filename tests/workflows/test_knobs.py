@@ -27,7 +27,7 @@ def make(root: Path, *trials: Trial) -> SweepDirectory:
     """A finished sweep whose trials have moved, each to weights of its own."""
     sweep = sweeps.make(root / "reviews", trials)
     for trial in trials:
-        change(sweep, trial, moved=0.05, frozen_sha256=("a" * 64, "a" * 64))
+        change(sweep, trial, moved=0.05, frozen_hashes=("a" * 64, "a" * 64))
         weights(sweep, trial, trial.trial_id)
     return sweep
 
@@ -105,7 +105,7 @@ def test_a_run_that_never_moved_is_named_once_with_the_rate_that_was_applied(tmp
 def test_of_an_earlier_version_the_rates_say_whether_it_moved(tmp_path: Path) -> None:
     sweep = make(tmp_path, ONE, OTHER)
     for trial in (ONE, OTHER):
-        change(sweep, trial, moved=None, frozen_sha256=None)
+        change(sweep, trial, moved=None, frozen_hashes=None)
     assert found(sweep, ONE, OTHER) == []
     rates(sweep, OTHER, 0.0)
     (said,) = found(sweep, ONE, OTHER)
@@ -125,7 +125,7 @@ def test_a_rate_that_was_never_reached_is_named(tmp_path: Path) -> None:
 def test_frozen_weights_that_changed_are_a_defect_and_come_first(tmp_path: Path) -> None:
     sweep = make(tmp_path, ONE, OTHER)
     change(sweep, ONE, moved=0.0)
-    change(sweep, OTHER, frozen_sha256=("a" * 64, "b" * 64))
+    change(sweep, OTHER, frozen_hashes=("a" * 64, "b" * 64))
     said = found(sweep, ONE, OTHER)
     assert said[0].startswith("The frozen weights of the 2. trial changed while it trained")
     assert len(said) == 2

@@ -94,7 +94,7 @@ def test_a_trial_is_bit_for_bit_the_same_where_states_are_mapped_and_where_they_
     bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str
 ) -> None:
     outcomes = []
-    for name, most in (("mapped", 2**28), ("read", 0)):
+    for name, most in (("mapped", 2**29), ("read", 0)):
         monkeypatch.setattr(stored_rows, "MAPPED_BYTES", most)
         spec = spec_of(bert, tmp_path / name, policy, num_train_epochs=2)
         result = run_trial(spec)

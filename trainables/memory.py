@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import gc
 import os
 import re
-import time
 from pathlib import Path
 
 import torch
+
+from trainables import garbage
 
 _LIMIT = Path("/sys/fs/cgroup/memory.max")
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 # What proc(5) calls resetting the peak resident set size.
 _RESET_PEAK = "5"
-_SLOW_COLLECTION = 0.05
 # Parameters of glibc's mallopt(3): from which size a block is mapped by itself, and how much may lie free at the top.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES = 2**31 - 1
@@ -69,13 +68,7 @@ def total_bytes(device: torch.device) -> int:
 
 
 def _give_back() -> None:
-    """glibc keeps freed memory in its arenas, after a trial on long texts more than a gigabyte."""
-    began = time.perf_counter()
-    gc.collect()
-    if time.perf_counter() - began > _SLOW_COLLECTION:
-        # It walked through what imports have left, a million objects that stay; the next one need not.
-        gc.freeze()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    """What is free here, on the device too: after a trial on long texts more than a gigabyte."""
+    garbage.give_back()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -34,6 +34,7 @@ from trainables.files import COMMIT, is_committed, new_directory, sha256_json
 from trainables.precision import autocast
 from trainables.records import Split
 from trainables.room import Room
+from trainables.stored_rows import open_rows
 from trainables.tokens import HiddenStates, TokenSplit
 
 Alive = Callable[[], None]
@@ -103,7 +104,11 @@ def attach_in_memory(spec: TrialSpec, model: nn.Module, split: TokenSplit, room:
     if wanted is None:
         return split
     states = np.empty(wanted.shape, wanted.dtype)
-    _fill(states, wanted, spec, model, split, lambda: None, room)
+
+    def keep(start: int, text: np.ndarray) -> None:
+        states[start : start + len(text)] = text
+
+    _fill(keep, wanted, spec, model, split, lambda: None, room)
     return replace(split, hidden=HiddenStates(wanted.boundary, wanted.first_only, states))
 
 
@@ -117,8 +122,12 @@ class _Wanted:
     dtype: type[np.generic]
 
     @property
+    def row_bytes(self) -> int:
+        return self.shape[1] * np.dtype(self.dtype).itemsize
+
+    @property
     def bytes(self) -> int:
-        return self.shape[0] * self.shape[1] * np.dtype(self.dtype).itemsize
+        return self.shape[0] * self.row_bytes
 
     def key(self, spec: TrialSpec, model: nn.Module, split: Split) -> str:
         """Hash of all that decides the states."""
@@ -136,11 +145,9 @@ class _Wanted:
         )
 
     def open(self, folder: Path) -> HiddenStates:
-        """Map the states, and mark them as used now."""
+        """Open the states, and mark them as used now."""
         os.utime(folder / COMMIT)
-        return HiddenStates(
-            self.boundary, self.first_only, np.memmap(folder / _STATES, self.dtype, mode="r", shape=self.shape)
-        )
+        return HiddenStates(self.boundary, self.first_only, open_rows(folder / _STATES, self.dtype, self.shape))
 
 
 def _wanted(spec: TrialSpec, model: nn.Module, split: TokenSplit) -> _Wanted | None:
@@ -166,17 +173,21 @@ def _write(
     room: Room,
 ) -> None:
     """Compute the states of all texts, in passes of similar length, into a folder that then counts."""
-    with new_directory(folder, replace=False) as scratch:
-        with (scratch / _STATES).open("wb") as file:
-            # Reserved first: on a full disk this raises, while writing to the map would kill the process.
-            os.posix_fallocate(file.fileno(), 0, wanted.bytes)
-        states = np.memmap(scratch / _STATES, wanted.dtype, mode="r+", shape=wanted.shape)
-        _fill(states, wanted, spec, model, split, alive, room)
-        states.flush()
+    with new_directory(folder, replace=False) as scratch, (scratch / _STATES).open("wb") as file:
+        # Reserved first, so that a full disk shows before anything is computed.
+        os.posix_fallocate(file.fileno(), 0, wanted.bytes)
+
+        def keep(start: int, text: np.ndarray) -> None:
+            file.seek(start * wanted.row_bytes)
+            file.write(np.ascontiguousarray(text).data)
+
+        _fill(keep, wanted, spec, model, split, alive, room)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _fill(
-    states: np.ndarray,
+    keep: Callable[[int, np.ndarray], None],
     wanted: _Wanted,
     spec: TrialSpec,
     model: nn.Module,
@@ -184,13 +195,14 @@ def _fill(
     alive: Alive,
     room: Room,
 ) -> None:
+    """Have the states of all texts kept: `keep` is given the first row of some, and the rows themselves."""
     model.eval()
     with torch.inference_mode():
         for indices in forward.all_passes(model, split, _TEXTS_AT_ONCE):
             found = room.run(partial(_states_of, indices, wanted, spec, model, split, room))
             for index, text in zip(indices, found, strict=True):
                 start = index if wanted.first_only else split.offsets[index]
-                states[start : start + len(text)] = text
+                keep(int(start), text)
             alive()
 
 

@@ -24,6 +24,7 @@ from trainables.directory import CacheDirectory
 from trainables.errors import CorruptFile
 from trainables.files import COMMIT, is_committed, new_directory, read_json, sha256_json, verify, write_json
 from trainables.records import SPLITS, Split
+from trainables.stored_rows import StoredRows
 
 _CHUNK = 1_000
 _VERSION = 2
@@ -34,12 +35,12 @@ class HiddenStates:
     """What the frozen blocks at the bottom of a model give for a split: the input of layer `boundary`, kept.
 
     `states` is (tokens, hidden size) in the order of `TokenSplit.input_ids`, or (texts, hidden size) where only the
-    first token of each text is needed (`first_only`). Memory-mapped; bf16 is kept as its bits (uint16).
+    first token of each text is needed (`first_only`), in a file; bf16 is kept as its bits (uint16).
     """
 
     boundary: int
     first_only: bool
-    states: np.ndarray
+    states: np.ndarray | StoredRows
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ report show the same, and both can be made again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from trainables.arguments import Frozen
 from trainables.directory import TrialDirectory
 from trainables.records import Split
-from workflows.soundness import read_parquet, read_predictions
+from workflows.soundness import read_parquet_batches, read_predictions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -164,8 +164,17 @@ def texts_of(data: Path, split: Split, rows: Sequence[int], include_text: Includ
     path = data / f"{split}.parquet"
     if include_text == "none" or not path.exists():
         return {}
-    table = read_parquet(path, columns=["row", "text", "text_pair"], filters=[("row", "in", list(rows))]).to_pylist()
-    joined = {item["row"]: " ¦ ".join(filter(None, (item["text"], item["text_pair"]))) for item in table}
+    joined = {item["row"]: " ¦ ".join(filter(None, (item["text"], item["text_pair"]))) for item in _picked(path, rows)}
     if include_text == "full":
         return joined
     return {row: text if len(text) <= PREVIEW else f"{text[:PREVIEW]}…" for row, text in joined.items()}
+
+
+def _picked(path: Path, rows: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Some rows of a prepared split by their numbers in the source; of a large one a few stand in memory at a time."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted = pa.array(list(rows), pa.int64())
+    for batch in read_parquet_batches(path, ["row", "text", "text_pair"]):
+        yield from batch.filter(pc.is_in(batch["row"], value_set=wanted)).to_pylist()

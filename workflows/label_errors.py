@@ -25,10 +25,11 @@ from trainables.files import sha256_json
 from trainables.records import Record, Result, Split
 from workflows import confidence
 from workflows.confidence import Answers
-from workflows.soundness import read_parquet
+from workflows.soundness import read_parquet_batches
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
 _LIBRARY = "cleanlab"
 _VERSION = 1
@@ -150,17 +151,40 @@ def _train(path: Path) -> Judged:
     """Train, by TF-IDF and logistic regression, whose label each text is held back from."""
     import numpy as np
 
-    table = read_parquet(path, columns=["row", "text", "text_pair", "label"])
-    texts = [
-        " ".join(filter(None, pair))
-        for pair in zip(table["text"].to_pylist(), table["text_pair"].to_pylist(), strict=True)
-    ]
-    labels, rows = table["label"].to_numpy(), table["row"].to_numpy()
-    kept = int(np.searchsorted(np.cumsum([len(text) for text in texts]), _MOST_CHARACTERS, side="right"))
-    chosen = np.unique(np.linspace(0, len(texts) - 1, max(kept, 1)).astype(int))
-    labels, rows = labels[chosen], rows[chosen]
-    probabilities = _crossed([texts[index] for index in chosen], labels)
+    lengths = np.concatenate([_lengths(batch) for batch in read_parquet_batches(path, ["text", "text_pair"])])
+    kept = int(np.searchsorted(np.cumsum(lengths), _MOST_CHARACTERS, side="right"))
+    chosen = np.unique(np.linspace(0, len(lengths) - 1, max(kept, 1)).astype(int))
+    texts, labels, rows = _chosen(path, chosen)
+    probabilities = _crossed(texts, labels)
     return _judged("train", probabilities, labels, rows, suspects(probabilities, labels))
+
+
+def _lengths(batch: pa.RecordBatch) -> np.ndarray:
+    """Characters of each text, pairs joined."""
+    import numpy as np
+
+    return np.fromiter(map(len, _joined(batch)), np.int64, len(batch))
+
+
+def _joined(batch: pa.RecordBatch) -> list[str]:
+    pairs = zip(batch["text"].to_pylist(), batch["text_pair"].to_pylist(), strict=True)
+    return [" ".join(filter(None, pair)) for pair in pairs]
+
+
+def _chosen(path: Path, chosen: np.ndarray) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Texts, labels and rows in the source of some rows of a split, which are in order; no others are kept."""
+    import numpy as np
+
+    texts: list[str] = []
+    labels, rows, first = [], [], 0
+    for batch in read_parquet_batches(path, ["row", "text", "text_pair", "label"]):
+        start, end = np.searchsorted(chosen, [first, first + len(batch)])
+        some = batch.take(chosen[start:end] - first)
+        texts += _joined(some)
+        labels.append(some["label"].to_numpy())
+        rows.append(some["row"].to_numpy())
+        first += len(batch)
+    return texts, np.concatenate(labels), np.concatenate(rows)
 
 
 def _crossed(texts: list[str], labels: np.ndarray) -> np.ndarray:

@@ -5,7 +5,8 @@ Sealed JSON says so itself (`trainables.files`). What is damaged or missing rais
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,23 +18,30 @@ from trainables.records import EpochRecord, Result, Split
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_BATCH = 10_000
+
 
 def read_parquet(path: Path, **options: Any) -> pa.Table:
     """Read a Parquet file, with the options of `pyarrow.parquet.read_table`; one of a COMMIT-ed folder is checked.
 
     Predictions are read by `read_predictions`, which knows their hash.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     if is_committed(path.parent):
         _check_committed(path)
-    try:
+    with _named(path):
         return pq.read_table(path, **options)
-    except FileNotFoundError:
-        raise CorruptFile(f"{path} is missing") from None
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise CorruptFile(f"{path} is cut off or was changed: {' '.join(str(error).split())[:200]}") from None
+
+
+def read_parquet_batches(path: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Some columns of a Parquet file, a few rows at a time; the file is checked as by `read_parquet`."""
+    import pyarrow.parquet as pq
+
+    if is_committed(path.parent):
+        _check_committed(path)
+    with _named(path), pq.ParquetFile(path) as file:
+        yield from file.iter_batches(_BATCH, columns=list(columns))
 
 
 def read_predictions(
@@ -80,6 +88,19 @@ def check_predictions(directory: TrialDirectory, result: Result) -> None:
     rows = sum(sum(map(sum, scores.confusion_matrix)) for scores in result.evaluations.values())
     if len(table) != rows:
         raise CorruptFile(f"{directory.predictions} has {len(table)} rows, not the {rows} that were scored")
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What a Parquet file cannot be read for, as CorruptFile, which names it."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise CorruptFile(f"{path} is missing") from None
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise CorruptFile(f"{path} is cut off or was changed: {' '.join(str(error).split())[:200]}") from None
 
 
 def _check_committed(path: Path) -> None:

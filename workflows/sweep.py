@@ -19,6 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from trainables import garbage
 from trainables.directory import SweepDirectory
 from trainables.errors import InfrastructureError, Interrupted
 from trainables.files import remove_scratch
@@ -181,6 +182,8 @@ def _run(prepared: Prepared, holding: Lease, console: Console, laps: _Laps) -> O
         ):
             planned = trials.run(prepared, planned, together, precision, request, slots, writer, console)
             attempts.end_all(sweep)
+            # All that Tune knew of each trial.
+            garbage.give_back()
             laps.end(phases.TRIALS)
             publish.measure(prepared, trials.results(prepared, planned), request, writer, console)
             laps.end(phases.INFERENCE)
@@ -191,6 +194,7 @@ def _run(prepared: Prepared, holding: Lease, console: Console, laps: _Laps) -> O
                 # Matplotlib is not made for two threads, and the writer draws too.
                 with writer.paused():
                     write_report(sweep)
+                    garbage.give_back()
                 published.result()
             laps.end(phases.REPORT)
             with phase(console, "delivering to MLflow"):

@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from tests.tiny import tiny_model
 from tests.tiny_data import trial_spec
-from trainables import forward, freeze, models, prefix
+from trainables import forward, freeze, models, prefix, stored_rows
 from trainables.arguments import TrialSpec
 from trainables.directory import NodeCache, TrialDirectory
 from trainables.files import COMMIT, is_committed
@@ -87,6 +87,20 @@ def test_a_trial_is_the_same_with_the_cache_and_without(
     (left, left_losses), (right, right_losses) = outcomes
     assert left == pytest.approx(right, abs=1e-4)
     assert np.abs(left_losses - right_losses).max() < 1e-4
+
+
+@pytest.mark.parametrize("policy", ["head", "top-1"])
+def test_a_trial_is_bit_for_bit_the_same_where_states_are_mapped_and_where_they_are_read(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    outcomes = []
+    for name, most in (("mapped", 2**29), ("read", 0)):
+        monkeypatch.setattr(stored_rows, "MAPPED_BYTES", most)
+        spec = spec_of(bert, tmp_path / name, policy, num_train_epochs=2)
+        result = run_trial(spec)
+        losses = [EpochRecord.read(path).steps.loss for path in TrialDirectory(Path(spec.directory)).epochs()]
+        outcomes.append((result.metrics, result.moved, losses))
+    assert outcomes[0] == outcomes[1]
 
 
 def test_trials_of_another_seed_and_rate_read_what_the_first_has_written(

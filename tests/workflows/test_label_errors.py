@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,21 @@ def test_of_a_large_train_split_a_part_is_judged_and_counted(tmp_path: Path, mon
     monkeypatch.setattr(label_errors, "_MOST_CHARACTERS", sum(map(len, texts)) // 2)
     found = label_errors.find(sweep, trials, prepared(tmp_path / "half", truth, texts), "a").splits[-1]
     assert 80 < found.texts < 120
+
+
+def test_of_a_large_train_split_only_what_is_judged_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, truth = reviews(200)
+    sweep, trials = sweep_of(tmp_path)
+    monkeypatch.setattr(label_errors, "_MOST_CHARACTERS", sum(map(len, texts)))
+    small, large = prepared(tmp_path / "small", truth, texts), prepared(tmp_path / "large", truth * 300, texts * 300)
+    # What is imported on the way is not what is measured.
+    label_errors.find(sweep, trials, small, "a")
+    tracemalloc.start()
+    found = label_errors.find(sweep, trials, large, "b").splits[-1]
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert 190 <= found.texts <= 210
+    assert most < 300 * sum(map(len, texts)), "all texts at once take more than their characters"
 
 
 def plant(directory: TrialDirectory, classes: int) -> dict[str, set[int]]:

@@ -7,9 +7,9 @@ texts, pairs = read_texts("reviews.csv")      is what `fleetune predict` reads.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainables.arguments import Frozen
 from trainables.directory import CacheDirectory
@@ -26,6 +26,8 @@ from workflows.data.texts import blank_note, named_columns, refuse_missing, text
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_CHUNK = 10_000
 
 
 class LabelledData(Frozen):
@@ -137,23 +139,36 @@ def fingerprint_of(frame: pd.DataFrame, labels: tuple[str, ...]) -> str:
     Where the rows came from does not enter: a CSV and a Parquet file with the same rows give the same hash.
     """
     digest = hashlib.sha256()
-    _hash_texts(digest, list(labels))
+    _hash_texts(digest, labels)
     for split in SPLITS:
         part = frame[frame["split"] == split]
         digest.update(f"{split}:{len(part)}:".encode())
         for column in ("text", "text_pair", "group"):
-            _hash_texts(digest, part[column].astype(object).where(part[column].notna(), None).tolist())
+            _hash_texts(digest, part[column].array)
         digest.update(part["label"].to_numpy("<i8").tobytes())
     return digest.hexdigest()
 
 
-def _hash_texts(digest: hashlib._Hash, texts: list[str | None]) -> None:
+def _hash_texts(digest: hashlib._Hash, texts: Sequence[Any]) -> None:
+    """The lengths of all texts, then the texts; a few are encoded at a time, and twice, so that they need no room."""
     import numpy as np
 
-    encoded = [None if text is None else text.encode() for text in texts]
-    lengths = np.fromiter((-1 if item is None else len(item) for item in encoded), dtype="<i8", count=len(encoded))
-    digest.update(lengths.tobytes())
-    digest.update(b"".join(item for item in encoded if item))
+    lengths = [
+        np.fromiter((-1 if text is None else len(text) for text in some), dtype="<i8", count=len(some))
+        for some in _encoded(texts)
+    ]
+    digest.update(b"".join(part.tobytes() for part in lengths))
+    for some in _encoded(texts):
+        digest.update(b"".join(filter(None, some)))
+
+
+def _encoded(texts: Sequence[Any]) -> Iterator[list[bytes | None]]:
+    """Texts in UTF-8, missing ones as None, so many at a time."""
+    import numpy as np
+
+    for start in range(0, len(texts), _CHUNK):
+        some = np.asarray(texts[start : start + _CHUNK], dtype=object).tolist()
+        yield [text.encode() if isinstance(text, str) else None for text in some]
 
 
 def _columns(config: DataConfig) -> Columns:

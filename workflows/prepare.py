@@ -13,7 +13,6 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from trainables import garbage
 from trainables.arguments import ModelSpec, Precision
 from trainables.directory import SweepDirectory
 from trainables.errors import BadInput, UnusableData, nearest
@@ -107,8 +106,6 @@ def prepare(config: SweepConfig, console: Console) -> Prepared:
         except BadInput as error:
             raise UnusableData(str(error)) from None
         checked = check_data(data, config.check)
-        # A million texts leave 300 MB free, which others on this machine need more.
-        garbage.give_back()
     _show(data, advice(config, data.rows), console)
     return Prepared(config, sweep, models, data, checked)
 

@@ -20,6 +20,7 @@ from workflows.dispatch import Halving, dispatch
 from workflows.endings import Loss
 from workflows.handed import Group, Handed
 from workflows.search import Listed
+from workflows.silence import Silence
 
 NAMES = ("a", "b", "c", "d")
 STARVED = Loss(for_memory=True)
@@ -213,3 +214,19 @@ def test_a_slot_that_has_nothing_left_to_run_is_told_of_once_and_only_while_othe
 def test_where_nothing_runs_any_more_no_slot_is_idle(tmp_path: Path) -> None:
     groups = module._searcher(Handed(Listed([]), lambda _: None), lambda: pytest.fail("idle"))
     assert groups.suggest("1") == groups.FINISHED
+
+
+def test_tune_keeps_no_means_of_a_trial_that_has_ended(tmp_path: Path) -> None:
+    from ray.tune.experiment.trial import Trial
+
+    handed = Handed(Listed([[SweepDirectory(tmp_path).trial("a")]]), lambda _: None)
+    (directory,) = handed.next() or []
+    result(SweepDirectory(tmp_path), "a")
+    trial = Trial("train", stub=True, config={"trials": [str(directory.root)]})
+    trial.update_last_result({"training_iteration": 1, "time_total_s": 1.0, "epoch": 1})
+    assert trial.metric_analysis
+    assert trial.metric_n_steps
+    module._listener(handed, lambda _: None, Silence(60)).on_trial_complete(1, [trial], trial=trial)
+    assert not trial.metric_analysis
+    assert not trial.metric_n_steps
+    assert not handed.open

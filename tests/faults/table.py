@@ -430,7 +430,7 @@ ELSEWHERE = (
     (
         "F14",
         "no memory left on a GPU",
-        "needs one; what follows is tested with memory that says no: trainables/test_room.py",
+        "trainables/test_on_gpu.py, where there is one; memory that says no: trainables/test_room.py",
     ),
     ("F16", "a loss that is not finite", "trainables/test_training.py, test_midway.py, test_trial.py"),
     ("F18", "a DataLoader's worker is killed", "there are none: batches are cut from token arrays in memory maps"),

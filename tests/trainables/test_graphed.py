@@ -111,6 +111,15 @@ def test_states_of_a_frozen_prefix_are_filled_too(folders: dict[str, Path]) -> N
     assert np.abs(predict_logits(found, data, 8, "fp32") - predict_logits(expected, data, 8, "fp32")).max() < 1e-3
 
 
+def test_a_row_that_is_full_already_is_a_row_too(folders: dict[str, Path]) -> None:
+    data = split(4)
+    data = replace(data, input_ids=np.full(64, 7, np.int32), offsets=np.array([0, 20, 30, 50, 64]))
+    assert graphed.filled(64) == 64
+    _, reference = train(folders["bert"], data, "full", steps_of_shapes=False)
+    _, found = train(folders["bert"], data, "full", steps_of_shapes=True)
+    assert found[-1].loss == pytest.approx(reference[-1].loss, abs=1e-4)
+
+
 def test_the_last_smaller_batch_is_not_filled(folders: dict[str, Path]) -> None:
     model, training = build(folders["bert"])
     data = split(6)

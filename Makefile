@@ -42,11 +42,11 @@ test-cluster: $(INSTALLED) ## Tests that submit jobs to a real Ray head
 test-browser: $(INSTALLED) ## Tests that look at pages in a real headless Chromium
 	@$(PYTEST) -q -m browser
 
-# FAULT_KILLS: how often the driver is killed in a row (3); FAULT_DAMAGES: how many files are damaged, one by one (1000);
-# FAULT_CONTINUE=1: only rounds that tests/faults/results.json does not know as passed.
 test-gpu: $(INSTALLED) ## Tests of kernels, graphs and memory on a GPU, where there is one
 	@$(PYTEST) -q -m gpu
 
+# FAULT_KILLS: how often the driver is killed in a row (3); FAULT_DAMAGES: how many files are damaged, one by one (1000);
+# FAULT_CONTINUE=1: only rounds that tests/faults/results.json does not know as passed.
 faults: $(INSTALLED) ## Kill, starve and cut off sweeps, ten times each; hours (FAULT_ROUNDS=1 FAULT_DAMAGES=40: less)
 	@FAULT_RESULTS=tests/faults $(PYTEST) -q -m faults
 

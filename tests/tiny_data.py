@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from tests.tiny import tiny_spec
 from trainables.arguments import TrainingArguments, TrialSpec
+from trainables.tokens import TokenSplit
 
 _GOOD = ["good", "great", "love", "best", "happy", "nice", "beautiful"]
 _BAD = ["bad", "worst", "hate", "terrible", "boring", "sad", "awful"]
@@ -65,4 +66,22 @@ def trial_spec(model: Path, folder: Path, *, freeze: str = "full", seed: int = 1
         data_fingerprint="tiny",
         cache=str(folder / "cache"),
         directory=str(folder / "trials" / f"trial-{freeze}-{seed}"),
+    )
+
+
+def token_split(
+    texts: int, longest: int, *, types: bool = False, classes: int = 2, pad_token_id: int = 1
+) -> TokenSplit:
+    """Texts of 3 to `longest` - 1 random tokens, the same each time, with random labels."""
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(3, longest, texts)
+    offsets = np.r_[0, np.cumsum(lengths)]
+    return TokenSplit(
+        input_ids=generator.integers(5, 60, offsets[-1]).astype(np.int32),
+        offsets=offsets,
+        token_type_ids=generator.integers(0, 2, offsets[-1]).astype(np.int8) if types else None,
+        labels=generator.integers(0, classes, texts),
+        rows=np.arange(texts),
+        tokens_cut=np.zeros(texts, np.int64),
+        pad_token_id=pad_token_id,
     )

@@ -58,10 +58,14 @@ class Optimization:
 
     def step(self) -> dict[str, float]:
         """Clip, update, advance the schedule; returns the learning rate that was applied to each block, top first."""
+        self.apply()
+        return self.advance()
+
+    def apply(self) -> None:
+        """What a step does to the weights; the gradients are used up."""
         self.place_rates()
         self.update()
         self.drop_gradients()
-        return self.advance()
 
     def place_rates(self) -> None:
         """Put the learning rates of the next update where the device reads them; on a CPU they are read as they are."""

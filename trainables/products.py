@@ -33,15 +33,15 @@ class _Ones:
 class Linear(nn.Linear):
     """`nn.Linear`, which multiplies by bf16 copies of its weight and bias while it has them."""
 
-    copies: tuple[torch.Tensor, torch.Tensor | None] | None = None
-    ones: _Ones | None = None
+    copies: tuple[torch.Tensor, torch.Tensor | None, _Ones] | None = None
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """In bf16, as under autocast, while there are copies."""
-        if self.copies is None or self.ones is None:
+        if self.copies is None:
             return super().forward(input)
-        ones = self.ones.row(input.shape[:-1].numel())
-        found: torch.Tensor = _Product.apply(input, self.weight, self.bias, *self.copies, ones)
+        weight, bias, ones = self.copies
+        row = ones.row(input.shape[:-1].numel())
+        found: torch.Tensor = _Product.apply(input, self.weight, self.bias, weight, bias, row)
         return found
 
 
@@ -49,14 +49,14 @@ class Copies:
     """Copies of the weights of all `nn.Linear` of a model, which become `Linear`, in place."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._linears: dict[Linear, tuple[torch.Tensor, torch.Tensor | None]] = {}
+        self._linears: dict[Linear, tuple[torch.Tensor, torch.Tensor | None, _Ones]] = {}
         self._trained: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
-        self._ones = _Ones(next(model.parameters()).device)
+        ones = _Ones(next(model.parameters()).device)
         for module in model.modules():
             if type(module) is nn.Linear:
                 module.__class__ = Linear
             if isinstance(module, Linear) and module.weight.dtype == torch.float32:
-                self._linears[module] = (self._copy(module.weight), self._copy(module.bias))
+                self._linears[module] = (self._copy(module.weight), self._copy(module.bias), ones)
 
     def _copy(self, weight: torch.Tensor | None) -> Any:
         if weight is None:
@@ -75,11 +75,11 @@ class Copies:
                 torch._foreach_copy_(*self._trained)
         try:
             for linear, copies in self._linears.items():
-                linear.copies, linear.ones = copies, self._ones
+                linear.copies = copies
             yield
         finally:
             for linear in self._linears:
-                linear.copies = linear.ones = None
+                linear.copies = None
 
 
 class _Product(torch.autograd.Function):

@@ -163,15 +163,13 @@ def _update(
 ) -> torch.Tensor:
     """Update the weights from some micro-batches; returns the mean loss over all their texts, detached."""
     if graphed:
-        if room.texts_at_once is None and len(batches) == 1 and graphed.takes(batches[0]):
+        if room.texts_at_once is None and graphed.takes(batches[0]):
             room.begin(len(batches[0]))
             return graphed.run(batches[0])
         if room.texts_at_once is not None:
             graphed.drop()
     loss = _accumulate(model, split, batches, precision, room)
-    optimization.place_rates()
-    optimization.update()
-    optimization.drop_gradients()
+    optimization.apply()
     return loss
 
 

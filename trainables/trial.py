@@ -103,6 +103,7 @@ def _train_and_evaluate(attempt: Attempt) -> None:
     graphed = GraphedSteps.of(Work(model, setting.splits["train"], optimization, spec.precision))
     for epoch in range(first, spec.training.num_train_epochs + 1):
         _epoch(attempt, setting, optimization, graphed, epoch, midway if epoch == first else None)
+    # Their memory is for scoring now.
     del graphed
     evaluate(attempt, setting)
 

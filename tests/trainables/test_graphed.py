@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests.tiny import tiny_model, tiny_spec
+from tests.tiny_data import token_split
 from trainables import forward, freeze, graphed, models, trained_rows
 from trainables.arguments import Precision, TrainingArguments
 from trainables.graphed import GraphedSteps, Work
@@ -30,18 +31,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def split(texts: int = 42, *, types: bool = False) -> TokenSplit:
-    generator = np.random.default_rng(0)
-    lengths = generator.integers(3, 60, texts)
-    offsets = np.r_[0, np.cumsum(lengths)]
-    return TokenSplit(
-        input_ids=generator.integers(5, 60, offsets[-1]).astype(np.int32),
-        offsets=offsets,
-        token_type_ids=generator.integers(0, 2, offsets[-1]).astype(np.int8) if types else None,
-        labels=generator.integers(0, 2, texts),
-        rows=np.arange(texts),
-        tokens_cut=np.zeros(texts, np.int64),
-        pad_token_id=1,
-    )
+    return token_split(texts, 60, types=types)
 
 
 def build(folder: Path, policy: str = "full", **arguments: object) -> tuple[torch.nn.Module, TrainingArguments]:

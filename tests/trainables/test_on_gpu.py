@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.tiny import tiny_model, tiny_spec
-from tests.tiny_data import trial_spec
+from tests.tiny_data import token_split, trial_spec
 from trainables import forward, freeze, models, trained_rows
 from trainables.arguments import Precision, TrainingArguments
 from trainables.directory import TrialDirectory
@@ -40,18 +40,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def split(texts: int, longest: int = 60, *, types: bool = False) -> TokenSplit:
-    generator = np.random.default_rng(0)
-    lengths = generator.integers(3, longest, texts)
-    offsets = np.r_[0, np.cumsum(lengths)]
-    return TokenSplit(
-        input_ids=generator.integers(5, 60, offsets[-1]).astype(np.int32),
-        offsets=offsets,
-        token_type_ids=generator.integers(0, 2, offsets[-1]).astype(np.int8) if types else None,
-        labels=generator.integers(0, 2, texts),
-        rows=np.arange(texts),
-        tokens_cut=np.zeros(texts, np.int64),
-        pad_token_id=1,
-    )
+    return token_split(texts, longest, types=types)
 
 
 def build(folder: Path, policy: str = "full", dropout: float = 0.0, **arguments: object):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.tiny import tiny_model, tiny_spec
+from tests.tiny_data import token_split
 from trainables import freeze, models
 from trainables.arguments import TrainingArguments
 from trainables.errors import TrialFailure
@@ -20,18 +21,7 @@ from trainables.training import batch_order, predict_logits, train_epoch
 
 
 def split(texts: int = 21, classes: int = 2) -> TokenSplit:
-    generator = np.random.default_rng(0)
-    lengths = generator.integers(3, 12, texts)
-    offsets = np.r_[0, np.cumsum(lengths)]
-    return TokenSplit(
-        input_ids=generator.integers(5, 60, offsets[-1]).astype(np.int32),
-        offsets=offsets,
-        token_type_ids=None,
-        labels=generator.integers(0, classes, texts),
-        rows=np.arange(texts),
-        tokens_cut=np.zeros(texts, np.int64),
-        pad_token_id=0,
-    )
+    return token_split(texts, 12, classes=classes, pad_token_id=0)
 
 
 @pytest.fixture(scope="module")

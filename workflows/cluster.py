@@ -246,14 +246,26 @@ def warm_up(request: Request) -> None:
         ray.remote(num_cpus=0)(_Warm).options(**options).remote(names)
 
 
+def wait_until_warm(request: Request) -> None:
+    """Wait until the process that `run_on_worker` will use next has imported what it is going to need.
+
+    Raises InfrastructureError where there is no such process.
+    """
+    run_on_worker(_import, request, (*_MODELS, *_BASELINES))
+
+
+def _import(names: Sequence[str]) -> None:
+    for name in names:
+        # One that is not there is left for whoever needs it, who can say why.
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
 class _Warm:
     """A process that has imported some modules and takes any call."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        for name in names:
-            # One that is not there is left for whoever needs it, who can say why.
-            with contextlib.suppress(ImportError):
-                importlib.import_module(name)
+        _import(names)
 
     def call(self, function: Callable[..., Result], arguments: Sequence[Any]) -> Result:
         return function(*arguments)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 32
 _COLUMNS = ("latency_p50_ms", "latency_p95_ms", "throughput")
-_TEXTS = 128
+_TEXTS = 64
 _WARM_UP = 3
 # How long to measure at most, so that a large model on a CPU does not hold up the end of a sweep, and at least this
 # many calls. From round to round over the same texts, p50 and p95 of a MiniLM on one core differ by as much as when

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from trainables.redaction import redact
 from workflows import cluster, inference
 from workflows.cluster import Request
 from workflows.config import TrackingConfig
+from workflows.export import export_trial
 from workflows.leaderboard import Leaderboard
 from workflows.prepare import Prepared, phase
+from workflows.tracking import registry
 from workflows.tracking.mark import Mark
 from workflows.tracking.writer import Writer
 
@@ -36,7 +39,13 @@ def measure(
 
     One that cannot be measured is named and left out; the same command again tries it again.
     """
-    for graph in waiting_graphs(prepared.sweep, results):
+    waiting = waiting_graphs(prepared.sweep, results)
+    writer.draw_all()
+    if waiting:
+        # What MLflow has not got is drawn meanwhile. If no worker comes, the first measurement says so.
+        with phase(console, "starting a worker to measure inference"), contextlib.suppress(FleetuneError):
+            cluster.wait_until_warm(request)
+    for graph in waiting:
         which = graph.model if graph.merged else f"{graph.model} with its adapters apart"
         try:
             with phase(console, f"measuring inference: {which}"), writer.paused():
@@ -50,19 +59,28 @@ def measure(
             cost.write(prepared.sweep.inference_cost(graph.graph_id))
 
 
+def export_checked(sweep: SweepDirectory, trial_id: str, folder: Path, packed: bool) -> None:
+    """Write a trial's checkpoint to a folder as it goes to MLflow, checked, and `packed` for the registry if wanted."""
+    export_trial(sweep, trial_id, folder)
+    if packed:
+        # Whoever registers it packs what is not there, and has a store's failures to tell of anyway.
+        with contextlib.suppress(Exception):
+            registry.pack(folder)
+
+
 def publish(
     sweep: SweepDirectory,
     board: Leaderboard,
     tracking: TrackingConfig,
     mark: Mark,
-    export: Callable[[str, Path], object],
+    export: Callable[[str, Path, bool], object],
     writer: Writer,
     exports: Path,
 ) -> None:
     """Hand the checkpoints that MLflow is to have to the writer, each written to `exports` by `export`.
 
-    `export` takes a trial id and a folder to make, and checks what it writes. Nothing is exported twice: a champion
-    that the store of the `mark` has already is left as it is.
+    `export` is `export_checked` of the sweep, wherever it runs. Nothing is exported twice: a champion that the store
+    of the `mark` has already is left as it is.
     """
     done = [row["trial_id"] for row in board.rows if row["kind"] == "trial" and row["status"] == "DONE"]
     wanted = {"none": [], "champion": done[:1], "all": done}[tracking.checkpoints]
@@ -73,7 +91,7 @@ def publish(
         if _is_published(mark, trial_id, name):
             continue
         try:
-            export(trial_id, exports / trial_id)
+            export(trial_id, exports / trial_id, name is not None)
         except CorruptFile as error:
             raise CorruptFile(f"{error}{_forgotten(sweep.trial(trial_id))}") from None
         writer.publish(trial_id, exports / trial_id, name)

@@ -40,7 +40,6 @@ from workflows import (
 )
 from workflows.baselines import run_baseline
 from workflows.cluster import Request
-from workflows.export import export_trial
 from workflows.forecast import Took
 from workflows.groups import groups
 from workflows.interrupts import interruptible
@@ -51,11 +50,14 @@ from workflows.prepare import Prepared, phase, prepare
 from workflows.quiet import logged_to
 from workflows.report import write_report
 from workflows.sweep_file import load
+from workflows.tracking import store
 from workflows.tracking.mark import Mark
 from workflows.tracking.writer import Writer
 
 # `ray job stop` kills three seconds after it asks (SIGTERM); whoever sits at a terminal can press Ctrl-C again.
 _SECONDS_TO_KILL = 2.0
+# Until workers start, Tune needs the interpreter, in which MLflow's client would be imported meanwhile.
+_SECONDS_FOR_TUNE = 3.0
 _LAST_WORDS_SECONDS = 10.0
 _SECONDS_FOR_STATES = 30.0
 
@@ -156,6 +158,8 @@ def _run(prepared: Prepared, holding: Lease, console: Console, laps: _Laps) -> O
         if prepared.earlier is None:
             background.submit(cluster.import_torch)
         tokens = background.submit(check.with_tokens_if_possible, check.continued(prepared))
+        # Tune imports it too, before it starts anything.
+        background.submit(store.import_client)
         with phase(console, "starting Ray"):
             found = stack.enter_context(cluster.connect())
             stack.enter_context(logged_to(sweep.driver_log))
@@ -175,7 +179,7 @@ def _run(prepared: Prepared, holding: Lease, console: Console, laps: _Laps) -> O
             trials.lay_out(prepared, trial, precision)
         key = forecast.key(prepared, trials.waiting(prepared, planned), slots)
         laps.end(phases.STARTING)
-        writer = Writer(sweep, prepared.tracking_uri, prepared.experiment)
+        writer = Writer(sweep, prepared.tracking_uri, prepared.experiment, delay=_SECONDS_FOR_TUNE)
         with (
             _tracked(writer, holding, console),
             tempfile.TemporaryDirectory(dir=sweep.root, prefix=".export.") as exports,
@@ -235,8 +239,8 @@ def _rank(prepared: Prepared, planned: Sequence[PlannedTrial]) -> Leaderboard:
 def _publish(prepared: Prepared, ranked: Leaderboard, request: Request, writer: Writer, exports: Path) -> None:
     """Hand the champion to MLflow, exported on a worker, which has the hardware that it was trained on."""
 
-    def export(trial_id: str, folder: Path) -> None:
-        cluster.run_on_worker(export_trial, request, prepared.sweep, trial_id, folder)
+    def export(trial_id: str, folder: Path, packed: bool) -> None:
+        cluster.run_on_worker(publish.export_checked, request, prepared.sweep, trial_id, folder, packed)
 
     mark = Mark.read(prepared.sweep, prepared.tracking_uri, prepared.experiment)
     publish.publish(prepared.sweep, ranked, prepared.config.tracking, mark, export, writer, exports)

@@ -17,7 +17,6 @@ from trainables.errors import BadInput, InfrastructureError, Interrupted
 from trainables.redaction import redact
 from workflows import lease, manifest, publish
 from workflows.config import TrackingConfig
-from workflows.export import export_trial
 from workflows.interrupts import interruptible
 from workflows.leaderboard import Leaderboard
 from workflows.prepare import phase
@@ -60,7 +59,9 @@ def sync(
             if board:
                 mark = Mark.read(sweep, uri, experiment)
                 with phase(console, "checking and publishing the champion"):
-                    publish.publish(sweep, board, tracking, mark, partial(export_trial, sweep), writer, Path(exports))
+                    publish.publish(
+                        sweep, board, tracking, mark, partial(publish.export_checked, sweep), writer, Path(exports)
+                    )
             with phase(console, f"delivering to {redact(uri)}"):
                 delivered = writer.finish(board.run_status if board else "KILLED", timeout)
     if not delivered:

@@ -25,17 +25,23 @@ _ENVIRONMENT = {
 }
 
 
-def open_client(uri: str) -> Any:
-    """An MlflowClient that is quiet and gives up soon. Creates and migrates a sqlite store that is not there yet."""
+def import_client() -> type[Any]:
+    """Import MLflow's client, a second or two, and return it. It reads how it is to behave when it is imported."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
+    return MlflowClient
+
+
+def open_client(uri: str) -> Any:
+    """An MlflowClient that is quiet and gives up soon. Creates and migrates a sqlite store that is not there yet."""
+    client = import_client()
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    return client(tracking_uri=uri, registry_uri=uri)
 
 
 def missing_driver(uri: str) -> str | None:

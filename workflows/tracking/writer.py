@@ -72,19 +72,23 @@ class Writer:
     `last_error` says why something is not delivered yet, and is None once all is.
     """
 
-    def __init__(self, sweep: SweepDirectory, uri: str, experiment: str, *, interval: float = _INTERVAL) -> None:
-        """Start delivering at once, then at each `notify` and at least every `interval` seconds."""
+    def __init__(
+        self, sweep: SweepDirectory, uri: str, experiment: str, *, interval: float = _INTERVAL, delay: float = 0.0
+    ) -> None:
+        """Deliver after `delay` seconds, then at each `notify` and at least every `interval` seconds."""
         self.last_error: str | None = None
         self._sweep, self._uri, self._experiment = sweep, uri, experiment
-        self._interval = interval
+        self._interval, self._delay = interval, delay
         self._mirror: Mirror | None = None
         self._publish: list[tuple[str, Path, str | None]] = []
         self._turn = threading.Lock()
         self._wake = threading.Event()
+        self._pausing = threading.Event()
         self._finishing = threading.Event()
         self._ended = threading.Event()
         self._status = ""
         self._deadline = float("inf")
+        self._live = True
         self._delivered = False
         self._refused = False
         self._abandoned = False
@@ -111,11 +115,22 @@ class Writer:
         self._publish.append((trial_id, folder, register_as))
         self.notify()
 
+    def draw_all(self) -> None:
+        """Say that no trial needs the cores any more: figures wait no longer. Returns at once."""
+        self._live = False
+        self.notify()
+
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Deliver nothing inside the block, where something is timed on the same cores. Waits for what is going on."""
+        """Deliver nothing inside the block, where something is timed on the same cores.
+
+        Waits for what is going on, but for no further figure.
+        """
+        self._pausing.set()
         with self._turn:
+            self._pausing.clear()
             yield
+        self.notify()
 
     def finish(self, status: str, timeout: float = 60.0, *, for_states: float = 0.0) -> bool:
         """Deliver all that is left, end every run, and say whether that worked.
@@ -149,6 +164,7 @@ class Writer:
 
     def _work(self) -> None:
         pause = _FIRST_PAUSE
+        self._wake.wait(self._delay)
         while not self._abandoned:
             finishing = self._finishing.is_set()
             self._wake.clear()
@@ -190,13 +206,13 @@ class Writer:
         from workflows.tracking.mirror import Mirror
 
         mirror = Mirror(self._sweep, self._uri, self._experiment)
-        mirror.in_a_hurry = self._finishing.is_set
+        mirror.in_a_hurry = lambda: self._finishing.is_set() or self._pausing.is_set()
         # The store's client has been imported, and what it will draw is cyclic.
         garbage.collect()
         return mirror
 
     def _deliver(self, mirror: Mirror) -> None:
-        mirror.deliver(live=True)
+        mirror.deliver(live=self._live)
         self._publish_all(mirror)
 
     def _close(self, mirror: Mirror) -> None:

@@ -29,9 +29,9 @@ _HANDOVER = 0.1
 # A graph that is loaded, besides its calls; a baseline's with them.
 _GRAPH, _BASELINE_GRAPH = 0.5, 0.5
 # The champion exported and scored again beside a report of a few trials; each further trial adds to the report.
-_REPORT, _REPORT_PER_TRIAL = 8.0, 0.1
+_REPORT, _REPORT_PER_TRIAL = 6.0, 0.1
 # What is left for MLflow once the report is written.
-_DELIVERY, _DELIVERY_PER_TRIAL = 2.0, 0.2
+_DELIVERY, _DELIVERY_PER_TRIAL = 1.0, 0.1
 
 
 def of_trials(works: Sequence[Work], slots: int, startup: float) -> float:

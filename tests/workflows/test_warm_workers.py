@@ -15,7 +15,16 @@ import pytest
 from trainables.errors import InfrastructureError
 from trainables.precision import WORTHWHILE, Hardware
 from workflows import cluster as module
-from workflows.cluster import Cluster, Request, Slots, choose_precision, connect, run_on_worker, warm_up
+from workflows.cluster import (
+    Cluster,
+    Request,
+    Slots,
+    choose_precision,
+    connect,
+    run_on_worker,
+    wait_until_warm,
+    warm_up,
+)
 
 pytestmark = pytest.mark.slow
 ONE = Request(cpus=1, gpus=0)
@@ -124,6 +133,15 @@ def test_where_the_warm_process_dies_a_cold_one_makes_up_for_it(cluster: Cluster
     warm = run_on_worker(process, ONE)
     assert run_on_worker(die_once, ONE, tmp_path / "died") != warm
     assert run_on_worker(process, ONE) not in (warm, os.getpid())
+
+
+def test_a_process_that_was_waited_for_has_imported_all_and_takes_the_next_call(cluster: Cluster) -> None:
+    wait_until_warm(ONE)
+    before = run_on_worker(modules, ONE)
+    assert {"trainables.trial", "transformers.modeling_utils", "sklearn.linear_model"} <= before
+    warm_up(ONE)
+    wait_until_warm(ONE)
+    assert "transformers.modeling_utils" in run_on_worker(modules, ONE)
 
 
 @pytest.mark.parametrize("elsewhere", ["with a GPU", "on a cluster"])

@@ -114,6 +114,24 @@ def test_a_new_version_is_made_only_when_the_champion_changes(mirror: Mirror, ex
     assert again.client.get_model_version_by_alias("reviews", "champion").run_id == run_of(again, FIRST)
 
 
+def test_what_a_worker_has_packed_is_registered_as_it_is_with_the_names_of_its_run_and_model(
+    mirror: Mirror, exported: dict[str, Path], tmp_path: Path
+) -> None:
+    import yaml
+
+    folder = shutil.copytree(exported[FIRST], tmp_path / "exports" / FIRST)
+    packed = registry.pack(folder)
+    (packed / "packed-here.txt").write_text("yes")
+    mirror.publish(FIRST, folder, "reviews")
+    assert sorted(path.name for path in folder.parent.iterdir()) == [FIRST, packed.name]
+    champion = mirror.client.get_model_version_by_alias("reviews", "champion")
+    location = Path(champion.source.removeprefix("file://"))
+    assert (location / "packed-here.txt").exists()
+    described = yaml.safe_load((location / "MLmodel").read_text())
+    assert described["run_id"] == run_of(mirror, FIRST)
+    assert mirror.client.get_logged_model(described["model_id"]).artifact_location == champion.source
+
+
 def test_what_is_fetched_is_the_exported_directory_and_it_classifies(mirror: Mirror, exported: dict[str, Path]) -> None:
     from transformers import pipeline
 

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from trainables.directory import SweepDirectory
 from trainables.errors import BadInput
 from trainables.files import read_json, write_json
 from trainables.records import EpochRecord
-from workflows import confidence
+from workflows import confidence, figures
 from workflows.tracking import registry
 from workflows.tracking.mirror import Mirror
 from workflows.tracking.writer import Writer, check_uri, default_uri, ui_command
@@ -46,6 +47,8 @@ def mirror(sweep: SweepDirectory, uri: str | None = None, experiment: str = "dem
 def runs(mirrored: Mirror, experiment: str = "demo") -> dict[str, Any]:
     """All runs of the experiment by trial id; the parent under `sweep`. Fails where two share a name."""
     found = mirrored.client.get_experiment_by_name(experiment)
+    if found is None:
+        return {}
     listed = list(mirrored.client.search_runs([found.experiment_id], max_results=1000))
     named = {run.data.tags.get("fleetune.trial_id", "sweep"): run for run in listed}
     assert len(named) == len(listed)
@@ -88,6 +91,18 @@ def deliver(mirrored: Mirror, status: str = "FINISHED") -> None:
     mirrored.deliver()
     mirrored.close(status)
     assert mirrored.problems == []
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for something that a thread brings about; fails after half a minute."""
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def trial(run: Any) -> bool:
+    return "fleetune.trial_id" in run.data.tags
 
 
 def test_every_trial_and_baseline_has_a_run_under_the_sweeps_run(sweep: SweepDirectory) -> None:
@@ -541,6 +556,69 @@ def test_the_writer_delivers_while_it_runs_and_says_when_all_is_there(sweep: Swe
     assert {run.info.status for run in runs(mirror(sweep)).values()} == {"FINISHED"}
     recorded.result(sweep, SECOND, ended=recorded.START + 70_000)
     assert not Writer.is_complete(sweep, uri)
+
+
+def test_figures_wait_while_trials_need_the_cores_and_come_when_none_does(
+    sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workflows.tracking.mirror._DRAWING_SHARE", 10_000)
+    recorded.finish(sweep)
+    writer, mirrored = Writer(sweep, default_uri(sweep.root.parent), "demo", interval=0.1), mirror(sweep)
+
+    def drawn() -> int:
+        return sum("confusion/test.png" in artifacts(mirrored, run) for run in runs(mirrored).values())
+
+    until(lambda: len(runs(mirrored)) == 4 and drawn() == 1)
+    time.sleep(0.5)
+    assert drawn() == 1
+    writer.draw_all()
+    until(lambda: drawn() == 3)
+    assert writer.finish("FINISHED")
+
+
+def test_nothing_is_delivered_in_a_pause_and_what_has_come_by_then_right_after_it(sweep: SweepDirectory) -> None:
+    recorded.epoch(sweep, FIRST, 1)
+    writer, mirrored = Writer(sweep, default_uri(sweep.root.parent), "demo", interval=3600), mirror(sweep)
+    until(lambda: set(runs(mirrored)) == {"sweep", FIRST})
+    with writer.paused():
+        recorded.epoch(sweep, SECOND, 1)
+        writer.notify()
+        time.sleep(0.5)
+        assert set(runs(mirrored)) == {"sweep", FIRST}
+    until(lambda: SECOND in runs(mirrored))
+    recorded.epoch(sweep, SECOND, 2)
+    with writer.paused():
+        pass
+    until(lambda: runs(mirrored)[SECOND].data.metrics["epoch"] == 2)
+    assert writer.finish("KILLED")
+
+
+def test_a_pause_waits_for_no_further_figure(
+    sweep: SweepDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded.finish(sweep)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    paused, save = threading.Event(), figures.save
+
+    def save_and_wait(figure: Any, path: Path) -> Path:
+        found = save(figure, path)
+        drawn.append(path.name)
+        paused.wait(30)
+        return found
+
+    drawn: list[str] = []
+    monkeypatch.setattr(figures, "save", save_and_wait)
+    writer = Writer(sweep, default_uri(sweep.root.parent), "demo")
+    until(lambda: bool(drawn))
+    threading.Timer(0.5, paused.set).start()
+    with writer.paused():
+        assert len(drawn) == 1
+    assert writer.finish("FINISHED")
+    assert all(
+        "confusion/test.png" in artifacts(mirror(sweep), run) for run in runs(mirror(sweep)).values() if trial(run)
+    )
 
 
 def test_a_new_store_says_nothing_on_the_screen(tmp_path: Path) -> None:

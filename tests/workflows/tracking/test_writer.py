@@ -593,13 +593,8 @@ def test_nothing_is_delivered_in_a_pause_and_what_has_come_by_then_right_after_i
     assert writer.finish("KILLED")
 
 
-def test_a_pause_waits_for_no_further_figure(
-    sweep: SweepDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pause_waits_for_no_further_figure(sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded.finish(sweep)
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     paused, save = threading.Event(), figures.save
 
     def save_and_wait(figure: Any, path: Path) -> Path:

@@ -156,8 +156,7 @@ def import_torch() -> None:
 
     (Not ray.tune as well: two threads that import parts of one package may meet half of a module.)
     """
-    with contextlib.suppress(ImportError):
-        import torch  # noqa: F401
+    _import(("torch",))
 
 
 def choose_precision(wanted: bool | None, found: Cluster, request: Request) -> Precision:

@@ -56,7 +56,7 @@ from workflows.tracking.writer import Writer
 
 # `ray job stop` kills three seconds after it asks (SIGTERM); whoever sits at a terminal can press Ctrl-C again.
 _SECONDS_TO_KILL = 2.0
-# Until workers start, Tune needs the interpreter, in which MLflow's client would be imported meanwhile.
+# Until workers start, Tune needs the interpreter, in which MLflow's store would be opened meanwhile.
 _SECONDS_FOR_TUNE = 3.0
 _LAST_WORDS_SECONDS = 10.0
 _SECONDS_FOR_STATES = 30.0

@@ -69,6 +69,7 @@ def total_bytes(device: torch.device) -> int:
 
 def _give_back() -> None:
     """What is free here, on the device too: after a trial on long texts more than a gigabyte."""
+    garbage.collect_imports()
     garbage.give_back()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

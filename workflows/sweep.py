@@ -187,6 +187,7 @@ def _run(prepared: Prepared, holding: Lease, console: Console, laps: _Laps) -> O
             planned = trials.run(prepared, planned, together, precision, request, slots, writer, console)
             attempts.end_all(sweep)
             # All that Tune knew of each trial.
+            garbage.collect_all()
             garbage.give_back()
             laps.end(phases.TRIALS)
             publish.measure(prepared, trials.results(prepared, planned), request, writer, console)

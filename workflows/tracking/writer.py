@@ -208,7 +208,7 @@ class Writer:
         mirror = Mirror(self._sweep, self._uri, self._experiment)
         mirror.in_a_hurry = lambda: self._finishing.is_set() or self._pausing.is_set()
         # The store's client has been imported, and what it will draw is cyclic.
-        garbage.collect()
+        garbage.collect_all()
         return mirror
 
     def _deliver(self, mirror: Mirror) -> None:

@@ -32,6 +32,7 @@ _OBJECT_STORE_BYTES = 100 * 2**20
 _RETRIES = 2
 # Far longer than it takes to measure or export the largest encoder: who needs more hangs, or gets no worker.
 _CALL_SECONDS = 1800
+_GLANCE_SECONDS = 0.2
 # The name of the actor that `warm_up` starts, in the job's own namespace.
 _WARM = "fleetune-warm"
 
@@ -186,11 +187,14 @@ def _here(function: Callable[[], Result], threads: int) -> Result:
         torch.set_num_threads(before)
 
 
-def run_on_worker(function: Callable[..., Result], request: Request, *arguments: Any) -> Result:
+def run_on_worker(
+    function: Callable[..., Result], request: Request, *arguments: Any, given_up: Callable[[], bool] = lambda: False
+) -> Result:
     """Call a function on a worker with a trial's resources, on the hardware that trials see; its errors come here.
 
     A process that has answered one call takes the next one too, with all that it has imported. One that `warm_up` has
-    started takes the first; should it die, another one makes up for it.
+    started takes the first; should it die, another one makes up for it. Raises InfrastructureError soon after nobody
+    waits for the answer any more, as `given_up` says: no call may be under way when Ray is shut down.
     """
     import ray
 
@@ -198,18 +202,24 @@ def run_on_worker(function: Callable[..., Result], request: Request, *arguments:
         warm = ray.get_actor(_WARM)
     except ValueError:
         # There is none, or it has died.
-        return _on_worker(function, request, arguments, calls=0)
+        return _on_worker(function, request, arguments, calls=0, given_up=given_up)
     try:
-        found: Result = ray.get(warm.call.remote(function, arguments), timeout=_CALL_SECONDS)
+        found: Result = _answer(warm.call.remote(function, arguments), given_up)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     except ray.exceptions.RayError:
         ray.kill(warm)
-        return _on_worker(function, request, arguments, calls=0)
+        return _on_worker(function, request, arguments, calls=0, given_up=given_up)
     return found
 
 
-def _on_worker(function: Callable[..., Result], request: Request, arguments: Sequence[Any], calls: int) -> Result:
+def _on_worker(
+    function: Callable[..., Result],
+    request: Request,
+    arguments: Sequence[Any],
+    calls: int,
+    given_up: Callable[[], bool] = lambda: False,
+) -> Result:
     """As `run_on_worker`, in a process that ends after so many calls; after 0 it stays, with what it has of a GPU."""
     import ray
 
@@ -218,7 +228,7 @@ def _on_worker(function: Callable[..., Result], request: Request, arguments: Seq
     task = ray.remote(**resources, max_calls=calls, max_retries=_RETRIES)(function)
     call = task.remote(*arguments)
     try:
-        found: Result = ray.get(call, timeout=_CALL_SECONDS)
+        found: Result = _answer(call, given_up)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     except ray.exceptions.GetTimeoutError as error:
@@ -228,6 +238,19 @@ def _on_worker(function: Callable[..., Result], request: Request, arguments: Seq
         first = next(iter(str(error).splitlines()), type(error).__name__)
         raise InfrastructureError(f"a worker was lost while it ran {function.__name__}: {first}") from error
     return found
+
+
+def _answer(call: Any, given_up: Callable[[], bool]) -> Any:
+    """What a call comes to. Raises GetTimeoutError after `_CALL_SECONDS`, InfrastructureError once it is given up."""
+    import ray
+
+    deadline = time.monotonic() + _CALL_SECONDS
+    while not given_up():
+        if ray.wait([call], timeout=_GLANCE_SECONDS)[0]:
+            return ray.get(call)
+        if time.monotonic() > deadline:
+            raise ray.exceptions.GetTimeoutError
+    raise InfrastructureError("nobody waits for the worker's answer any more")
 
 
 def warm_up(request: Request) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -21,16 +22,25 @@ def handlers_kept() -> Iterator[None]:
             signal.signal(known, handler)
 
 
+@dataclass
+class Received:
+    """The signal that has interrupted a block, or None. What is raised may not tell: Ray raises its own in place."""
+
+    signal: signal.Signals | None = None
+
+
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Inside the block both signals raise KeyboardInterrupt(their name), once; the second ends the process at once."""
+def interruptible() -> Iterator[Received]:
+    """Inside the block both signals raise KeyboardInterrupt, once; the second ends the process at once."""
+    received = Received()
 
     def interrupt(number: int, _: FrameType | None) -> None:
         for known in _SIGNALS:
             signal.signal(known, signal.SIG_DFL)
-        raise KeyboardInterrupt(signal.Signals(number).name)
+        received.signal = signal.Signals(number)
+        raise KeyboardInterrupt(received.signal.name)
 
     with handlers_kept():
         for known in _SIGNALS:
             signal.signal(known, interrupt)
-        yield
+        yield received

@@ -95,6 +95,13 @@ class Lease:
         found = _read(self.path)
         return found is not None and found.token == self.holder.token
 
+    def is_anothers(self) -> bool:
+        """Whether another process has it by now; where the storage does not say, none has."""
+        with contextlib.suppress(OSError):
+            found = _read(self.path)
+            return self.is_lost or (found is not None and found.token != self.holder.token)
+        return self.is_lost
+
     def release(self) -> None:
         """Let others drive the sweep."""
         if self.is_ours():

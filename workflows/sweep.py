@@ -7,12 +7,11 @@ happens, the sweep directory holds what was done, and the same command continues
 from __future__ import annotations
 
 import contextlib
-import shlex
+import functools
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from trainables.errors import InfrastructureError, Interrupted
 from trainables.files import remove_scratch
 from workflows import (
     attempts,
+    beside,
     check,
     cluster,
     confidence,
@@ -36,13 +36,14 @@ from workflows import (
     phases,
     preflight,
     publish,
+    shell,
     trials,
 )
 from workflows.baselines import run_baseline
 from workflows.cluster import Request
 from workflows.forecast import Took
 from workflows.groups import groups
-from workflows.interrupts import interruptible
+from workflows.interrupts import Received, interruptible
 from workflows.leaderboard import Leaderboard
 from workflows.lease import Lease
 from workflows.plan import PlannedTrial
@@ -100,17 +101,17 @@ def run_sweep(path: Path, overrides: Sequence[str], console: Console) -> Outcome
         if finished is not None:
             return finished
         try:
-            with interruptible():
+            with interruptible() as received:
                 laps.end(phases.READING)
-                return _run(prepared, holding, console, laps)
+                return _run(prepared, holding, received, console, laps)
         except KeyboardInterrupt:
-            if holding.is_lost:
+            if holding.is_anothers():
                 raise InfrastructureError(
                     f"{prepared.sweep.root}: another process has taken this sweep over, because this one gave no sign "
                     "of life for a while; it goes on there"
                 ) from None
             values = (part for override in overrides for part in ("--set", override))
-            again = shlex.join(["fleetune", "sweep", str(path), *values])
+            again = shell.command("fleetune", "sweep", str(path), *values)
             raise Interrupted(f"interrupted; finished trials are kept. Continue with: {again}") from None
 
 
@@ -148,12 +149,12 @@ class _Laps:
         self.seconds[part], self._last = now - self._last, now
 
 
-def _run(prepared: Prepared, holding: Lease, console: Console, laps: _Laps) -> Outcome:
+def _run(prepared: Prepared, holding: Lease, received: Received, console: Console, laps: _Laps) -> Outcome:
     """Connect, plan, dispatch, rank, publish. Baselines are fitted while Ray starts."""
     config, sweep = prepared.config, prepared.sweep
     remove_scratch(sweep.root)
     attempts.end_all(sweep)
-    with ThreadPoolExecutor(1) as background, contextlib.ExitStack() as stack:
+    with beside.thread() as background, contextlib.ExitStack() as stack:
         baselines = background.submit(_run_baselines, prepared)
         if prepared.earlier is None:
             background.submit(cluster.import_torch)
@@ -181,8 +182,9 @@ def _run(prepared: Prepared, holding: Lease, console: Console, laps: _Laps) -> O
         laps.end(phases.STARTING)
         writer = Writer(sweep, prepared.tracking_uri, prepared.experiment, delay=_SECONDS_FOR_TUNE)
         with (
-            _tracked(writer, holding, console),
-            tempfile.TemporaryDirectory(dir=sweep.root, prefix=".export.") as exports,
+            _tracked(writer, holding, received, console),
+            # A worker may be writing there when the sweep is interrupted; the next one removes the rest.
+            tempfile.TemporaryDirectory(dir=sweep.root, prefix=".export.", ignore_cleanup_errors=True) as exports,
         ):
             planned = trials.run(prepared, planned, together, precision, request, slots, writer, console)
             attempts.end_all(sweep)
@@ -194,13 +196,15 @@ def _run(prepared: Prepared, holding: Lease, console: Console, laps: _Laps) -> O
             laps.end(phases.INFERENCE)
             Took(key=key, phases=laps.seconds).write(sweep.took)
             ranked = _rank(prepared, planned)
-            with phase(console, "checking the champion, writing the report"):
-                published = background.submit(_publish, prepared, ranked, request, writer, Path(exports))
+            publishing = functools.partial(_publish, prepared, ranked, request, writer, Path(exports))
+            with (
+                phase(console, "checking the champion, writing the report"),
+                beside.meanwhile(background, publishing),
                 # Matplotlib is not made for two threads, and the writer draws too.
-                with writer.paused():
-                    write_report(sweep)
-                    garbage.give_back()
-                published.result()
+                writer.paused(),
+            ):
+                write_report(sweep)
+                garbage.give_back()
             laps.end(phases.REPORT)
             with phase(console, "delivering to MLflow"):
                 writer.finish(ranked.run_status)
@@ -237,32 +241,44 @@ def _rank(prepared: Prepared, planned: Sequence[PlannedTrial]) -> Leaderboard:
     return ranked
 
 
-def _publish(prepared: Prepared, ranked: Leaderboard, request: Request, writer: Writer, exports: Path) -> None:
+def _publish(
+    prepared: Prepared,
+    ranked: Leaderboard,
+    request: Request,
+    writer: Writer,
+    exports: Path,
+    given_up: Callable[[], bool],
+) -> None:
     """Hand the champion to MLflow, exported on a worker, which has the hardware that it was trained on."""
 
     def export(trial_id: str, folder: Path, packed: bool) -> None:
-        cluster.run_on_worker(publish.export_checked, request, prepared.sweep, trial_id, folder, packed)
+        arguments = (prepared.sweep, trial_id, folder, packed)
+        cluster.run_on_worker(publish.export_checked, request, *arguments, given_up=given_up)
 
     mark = Mark.read(prepared.sweep, prepared.tracking_uri, prepared.experiment)
     publish.publish(prepared.sweep, ranked, prepared.config.tracking, mark, export, writer, exports)
 
 
 @contextlib.contextmanager
-def _tracked(writer: Writer, holding: Lease, console: Console) -> Iterator[None]:
+def _tracked(writer: Writer, holding: Lease, received: Received, console: Console) -> Iterator[None]:
     """Whatever ends the block early, no run stays RUNNING, unless another process drives the sweep by now."""
     try:
         yield
-    except KeyboardInterrupt as interrupt:
-        if holding.is_lost:
+    except BaseException as error:
+        if holding.is_anothers():
             writer.abandon()
-            raise
-        console.print("interrupted; closing the runs in MLflow …")
-        hurried = interrupt.args == (signal.SIGTERM.name,)
-        timeout = _SECONDS_TO_KILL if hurried else _LAST_WORDS_SECONDS
-        if not writer.finish("KILLED", timeout, for_states=0.0 if hurried else _SECONDS_FOR_STATES):
-            reason = writer.last_error or "there was no time for it"
-            console.print(escape(f"not all has reached MLflow ({reason}); the rest follows when you continue"))
+        elif isinstance(error, KeyboardInterrupt):
+            _close_interrupted(writer, received, console)
+        else:
+            writer.finish("FAILED", timeout=_LAST_WORDS_SECONDS)
         raise
-    except BaseException:
-        writer.finish("FAILED", timeout=_LAST_WORDS_SECONDS)
-        raise
+
+
+def _close_interrupted(writer: Writer, received: Received, console: Console) -> None:
+    """Close the runs as KILLED in the time that there is, and say what has not reached MLflow."""
+    console.print("interrupted; closing the runs in MLflow …")
+    hurried = received.signal == signal.SIGTERM
+    timeout = _SECONDS_TO_KILL if hurried else _LAST_WORDS_SECONDS
+    if not writer.finish("KILLED", timeout, for_states=0.0 if hurried else _SECONDS_FOR_STATES):
+        reason = writer.last_error or "there was no time for it"
+        console.print(escape(f"not all has reached MLflow ({reason}); the rest follows when you continue"))

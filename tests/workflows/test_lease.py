@@ -187,3 +187,13 @@ def test_the_lease_goes_with_its_process(tmp_path: Path, hold: Callable[..., sub
     assert says(first) == "interrupted"
     first.wait(30)
     assert not SweepDirectory(tmp_path).lease.exists()
+
+
+def test_whether_another_process_has_it_is_known_before_the_next_heart_beat(tmp_path: Path) -> None:
+    sweep = SweepDirectory(tmp_path)
+    with held(sweep, heartbeat=60) as lease:
+        assert not lease.is_anothers()
+        sweep.lease.unlink()
+        assert not lease.is_anothers()
+        Holder.here().write(sweep.lease)
+        assert lease.is_anothers() and not lease.is_lost

@@ -6,8 +6,10 @@ import dataclasses
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -183,3 +185,13 @@ def test_slots_give_no_answer_for_ever(cluster: Cluster, monkeypatch: pytest.Mon
     with Slots(ONE, 1) as slots, pytest.raises(InfrastructureError, match="hang got no answer from a worker in 5 s"):
         slots.everywhere(process)
         list(slots.run(hang, [()]))
+
+
+def test_a_call_that_nobody_waits_for_ends_soon_from_another_thread_too(cluster: Cluster) -> None:
+    given_up = threading.Event()
+    with ThreadPoolExecutor(1) as thread:
+        call = thread.submit(run_on_worker, hang, ONE, given_up=given_up.is_set)
+        assert not call.done()
+        given_up.set()
+        with pytest.raises(InfrastructureError, match="nobody waits"):
+            call.result(timeout=30)

@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from jobs.run import application, output, run
+from jobs.run import application, run
+from jobs.screen import output
 from jobs.sweep import Overrides
+from trainables.errors import BadInput
 
 if TYPE_CHECKING:
     from workflows.bench.comparison import Comparison
@@ -24,7 +26,19 @@ Epochs = Annotated[int | None, typer.Option(min=1, help="The same as --set train
 Rounds = Annotated[int, typer.Option(min=1, help="How often each contender runs; medians are shown.")]
 Steps = Annotated[int, typer.Option(min=0, help="Steps of each trial that the plain loop is timed on; 0: all of them.")]
 Contender = Annotated[list[str] | None, typer.Option("--contender", help="Only this one; may be given many times.")]
-Out = Annotated[Path | None, typer.Option(help="Write all figures to this file as JSON.")]
+
+
+def _writable(out: Path | None) -> Path | None:
+    """Measuring takes long, so what cannot be written is refused before."""
+    if out and not out.parent.is_dir():
+        raise BadInput(f"--out {out}: there is no folder {out.parent}")
+    return out
+
+
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Write all figures to this file as JSON.", dir_okay=False, writable=True, callback=_writable),
+]
 
 
 def bench(

@@ -8,8 +8,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from jobs.run import application, output, run
-from jobs.screen import Screen
+from jobs.run import application, run
+from jobs.screen import Screen, output, say
 from jobs.sweep import Config, Overrides
 from workflows.printable import json_line
 
@@ -44,7 +44,7 @@ def check(
     console = Screen(quiet=True) if as_json else output()
     outcome = check_file(config, overrides, console, near=near)
     if as_json:
-        typer.echo(json_line(outcome.document()))
+        say(json_line(outcome.document()))
     else:
         _show(outcome.checked, console)
     raise typer.Exit(outcome.exit_code)

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.run import application, run
-from jobs.screen import Screen
-from jobs.source import Source, Uncalibrated
+from jobs.screen import Screen, output, print_whole, say
+from jobs.source import Source, TextColumn, TextPairColumn, Uncalibrated
 from trainables.errors import BadInput
 from trainables.records import Evaluation
 from workflows.printable import json_line
@@ -20,11 +20,18 @@ from workflows.printable import json_line
 def evaluate(
     source: Source,
     file: Annotated[Path, typer.Argument(help="A labelled csv, tsv, jsonl or parquet file.", show_default=False)],
-    text_column: Annotated[str, typer.Option(help="Column of the texts.")] = "text",
-    text_pair_column: Annotated[str | None, typer.Option(help="Column of the second sentences.")] = None,
-    label_column: Annotated[str, typer.Option(help="Column of the labels.")] = "label",
+    text_column: TextColumn = None,
+    text_pair_column: TextPairColumn = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of the labels.", show_default="as in the sweep of SOURCE, else label")
+    ] = None,
     label: Annotated[
-        list[str] | None, typer.Option(metavar="RAW=NAME", help="What a raw label is called; may be given many times.")
+        list[str] | None,
+        typer.Option(
+            metavar="RAW=NAME",
+            help="What a raw label is called; may be given many times.",
+            show_default="as in the sweep of SOURCE",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     uncalibrated: Uncalibrated = False,
@@ -38,18 +45,20 @@ def evaluate(
     - `fleetune evaluate runs/demo/baselines/tfidf held-out.csv` – a baseline
     """
     from workflows.data.dataset import read_labelled
+    from workflows.predict import columns_of, find_classifier, load_classifier
     from workflows.predict import evaluate as score
-    from workflows.predict import load_classifier
 
-    names = _mapping(label or [])
-    texts, pairs, labels = read_labelled(str(file), text_column, text_pair_column, label_column)
-    found = score(
-        load_classifier(source, calibrated=not uncalibrated), texts, pairs, labels, lambda raw: names.get(raw, raw)
-    )
+    given = _mapping(label or [])
+    folder = find_classifier(source)
+    columns = columns_of(folder, text_column, text_pair_column, label_column)
+    names = {**columns.labels, **given}
+    texts, pairs, labels = read_labelled(str(file), columns.text, columns.pair, columns.label)
+    classifier = load_classifier(str(folder), calibrated=not uncalibrated)
+    found = score(classifier, texts, pairs, labels, lambda raw: names.get(raw, raw))
     if as_json:
-        typer.echo(json_line(found.model_dump(mode="json")))
+        say(json_line(found.model_dump(mode="json")))
     else:
-        _show(found, Screen())
+        _show(found, output())
 
 
 def _mapping(pairs: list[str]) -> dict[str, str]:
@@ -72,7 +81,7 @@ def _show(found: Evaluation, console: Screen) -> None:
         scores = found.classification_report[name]
         shown = [f"{scores[key]:.4f}" for key in ("precision", "recall", "f1")]
         table.add_row(Text(name), *shown, f"{scores['support']:.0f}", *map(str, counts))
-    console.print(table)
+    print_whole(table, console)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from jobs.run import application, run
+from jobs.screen import say
 from jobs.source import Source
 from workflows.printable import printable
 
@@ -15,7 +16,7 @@ from workflows.printable import printable
 def export(
     source: Source,
     destination: Annotated[
-        Path | None, typer.Argument(help="A new or empty directory; default: <source>/export.", show_default=False)
+        Path | None, typer.Argument(help="A new or empty directory; without one, SOURCE/export.", show_default=False)
     ] = None,
 ) -> None:
     """Write a full model directory for `transformers.pipeline("text-classification", DIRECTORY)`.
@@ -30,7 +31,7 @@ def export(
 
     if destination is None:
         destination = Path("export") if source.startswith("models:/") else Path(source) / "export"
-    typer.echo(printable(str(write(source, destination))))
+    say(printable(str(write(source, destination))))
 
 
 if __name__ == "__main__":

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from jobs import screen
 from jobs.run import application, run
-from jobs.screen import Screen
 
 
 def init(
@@ -38,10 +37,11 @@ def init(
     - `fleetune init reviews.csv --text-column title --text-column body --label-column stars --output stars.yaml`
     - `fleetune init stanfordnlp/imdb --model ./my-encoder`
     """
+    from workflows import shell
     from workflows.draft import Wish, write_draft
     from workflows.draft_file import guessed, lengths
 
-    console = Screen()
+    console = screen.output()
     wish = Wish(source, output, model, tuple(text_column or ()), label_column, force)
     draft = write_draft(wish, console)
     rows = ", ".join(f"{count:,} {split}" for split, count in draft.found.rows.items())
@@ -52,7 +52,7 @@ def init(
         metric,
         f"{lengths(draft)} {draft.lengths.max_length}",
         f"written: {output}",
-        f"next: fleetune sweep {shlex.quote(str(output))}",
+        f"next: {shell.command('fleetune', 'sweep', str(output))}",
     ):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

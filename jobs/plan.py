@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.run import application, run
-from jobs.screen import Screen
+from jobs.screen import Screen, output, say
 from jobs.sweep import Config, Overrides
 
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ def plan(
     from workflows.outlook import look_ahead
     from workflows.printable import json_line
 
-    outlook = look_ahead(config, overrides, Screen(stderr=True) if as_json else Screen(), probe=probe)
+    outlook = look_ahead(config, overrides, Screen(stderr=True) if as_json else output(), probe=probe)
     if as_json:
-        typer.echo(json_line(_as_json(outlook)))
+        say(json_line(_as_json(outlook)))
     else:
-        _show(outlook, Screen())
+        _show(outlook, output())
     raise typer.Exit(outlook.exit_code)
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from jobs.run import application, run
-from jobs.screen import Screen
-from jobs.source import Source, Uncalibrated
+from jobs.screen import output, print_whole, say
+from jobs.source import Source, TextColumn, TextPairColumn, Uncalibrated
 from trainables.errors import BadInput
 from workflows.printable import json_line
+
+if TYPE_CHECKING:
+    from workflows.predict import Columns
 
 _SHOWN_CLASSES = 5
 
@@ -23,8 +27,8 @@ def predict(
     source: Source,
     texts: Annotated[list[str] | None, typer.Argument(help="Texts; none: one per line from stdin.")] = None,
     file: Annotated[Path | None, typer.Option(help="Read texts from a csv, tsv, jsonl or parquet file.")] = None,
-    text_column: Annotated[str, typer.Option(help="Column of the texts in --file.")] = "text",
-    text_pair_column: Annotated[str | None, typer.Option(help="Column of the second sentences in --file.")] = None,
+    text_column: TextColumn = None,
+    text_pair_column: TextPairColumn = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per text.")] = False,
     uncalibrated: Uncalibrated = False,
 ) -> None:
@@ -37,37 +41,52 @@ def predict(
     - `fleetune predict runs/demo/baselines/tfidf "a fine film"` – a baseline
     - `cat reviews.txt | fleetune predict models:/reviews@champion`
     """
-    found, pairs = _texts(texts, file, text_column, text_pair_column)
-    from workflows.predict import load_classifier
+    if not file and (text_column or text_pair_column):
+        raise BadInput("--text-column and --text-pair-column name columns of --file, which is not given")
+    if texts and file:
+        raise BadInput("give texts or --file, not both")
+    from workflows.predict import columns_of, find_classifier, load_classifier
     from workflows.predict import predict as label
 
-    predictions = label(load_classifier(source, calibrated=not uncalibrated), found, pairs)
+    folder = find_classifier(source)
+    found, pairs = _read(texts, file, columns_of(folder, text_column, text_pair_column))
+    predictions = label(load_classifier(str(folder), calibrated=not uncalibrated), found, pairs)
     if as_json:
         for prediction in predictions:
-            typer.echo(json_line(vars(prediction)))
+            say(json_line(vars(prediction)))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("label", "probabilities", "text"):
         table.add_column(name)
     for prediction in predictions:
         table.add_row(*map(Text, (prediction.label, _probabilities(prediction.probabilities), _line(prediction.text))))
-    Screen().print(table)
+    print_whole(table, output())
 
 
-def _texts(
-    texts: list[str] | None, file: Path | None, text_column: str, text_pair_column: str | None
-) -> tuple[list[str], list[str] | None]:
-    if texts and file:
-        raise BadInput("give texts or --file, not both")
+def _read(texts: list[str] | None, file: Path | None, columns: Columns) -> tuple[list[str], list[str] | None]:
+    """Texts, and the second sentences of a classifier of pairs."""
     if file:
         from workflows.data.dataset import read_texts
 
-        return read_texts(str(file), text_column, text_pair_column)
-    if not texts:
-        texts = [line.rstrip("\n") for line in sys.stdin if line.strip()]
+        return read_texts(str(file), columns.text, columns.pair)
+    if columns.pair:
+        raise BadInput(
+            f"this classifier was trained on pairs of texts ({', '.join(columns.text)}; {columns.pair}): "
+            "give them with --file"
+        )
+    texts = texts or [line for line in _stdin_lines() if line.strip()]
     if not texts:
         raise BadInput("no texts: give them as arguments, with --file, or one per line on stdin")
     return texts, None
+
+
+def _stdin_lines() -> Iterator[str]:
+    """Lines of stdin, which is UTF-8 whatever the locale says. Raises BadInput for one that is not."""
+    for number, line in enumerate(sys.stdin.buffer, start=1):
+        try:
+            yield line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise BadInput(f"stdin:{number}: is not UTF-8 ({error.reason}); convert it, as with iconv") from None
 
 
 def _probabilities(values: dict[str, float]) -> str:

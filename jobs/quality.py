@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs.bench import Out
-from jobs.run import application, output, run
+from jobs.run import application, run
+from jobs.screen import output
 from jobs.sweep import Overrides
 
 _CONFIG = Path(__file__).parent / "configs" / "quality.yaml"

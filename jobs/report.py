@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from jobs.run import application, run
+from jobs.screen import say
 from workflows.printable import printable
 
 
@@ -23,7 +24,7 @@ def report(
     from trainables.directory import SweepDirectory
     from workflows.report import write_report
 
-    typer.echo(printable(str(write_report(SweepDirectory(folder)))))
+    say(printable(str(write_report(SweepDirectory(folder)))))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from jobs.screen import Screen
-from trainables.errors import FleetuneError, InfrastructureError
+from trainables.errors import BadInput, FleetuneError, InfrastructureError
 
 ABOUT = """Which pretrained encoder, with how much of it frozen and at which learning rate, classifies your text best?
 
@@ -24,8 +24,6 @@ _STORAGE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EISDIR, errno.ENOTDIR, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT),
 }
-# A pipe has no width; 80 columns would cut a table.
-_PIPED_WIDTH = 160
 
 
 def application(**commands: Callable[..., Any]) -> typer.Typer:
@@ -43,11 +41,6 @@ def application(**commands: Callable[..., Any]) -> typer.Typer:
     return app
 
 
-def output() -> Screen:
-    """Where results go: the real stdout, as it is now, because what Ray and Tune print is sent elsewhere later."""
-    return Screen(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
-
-
 def run(app: typer.Typer) -> None:
     """Run an application and exit: 0, or the code of the error, which is shown as one message without secrets."""
     errors = Screen(stderr=True)
@@ -58,9 +51,9 @@ def run(app: typer.Typer) -> None:
     except KeyboardInterrupt:
         errors.print("[bold red]fleetune:[/] interrupted")
         sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(0)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            _exit(errors, f"{error.filename}: is too long for the name of a file or folder", BadInput.exit_code)
         if error.errno not in _STORAGE:
             _exit_as_defect(errors)
         where = f"{error.filename}: " if error.filename else ""

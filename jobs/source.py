@@ -15,6 +15,17 @@ Source = Annotated[
     ),
 ]
 
+TextColumn = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Column of the texts; may be given many times.", show_default="as in the sweep of SOURCE, else text"
+    ),
+]
+
+TextPairColumn = Annotated[
+    str | None, typer.Option(help="Column of the second sentences.", show_default="as in the sweep of SOURCE")
+]
+
 Uncalibrated = Annotated[
     bool,
     typer.Option("--uncalibrated", help="Probabilities as they come out of training, without the fitted temperature."),

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-import shutil
-import sys
-from pathlib import Path
+from collections.abc import Collection
 from typing import Any
 
 from rich.console import Console
@@ -13,40 +10,54 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from workflows import forecast, headline, plan
+from jobs.screen import print_whole, width_of
+from workflows import forecast, headline, plan, shell
 from workflows.headline import other_axes
 from workflows.report import planned
 from workflows.sweep import Outcome
 
 _MAX_ROWS = 20
+# The first is left out first.
+_DISPENSABLE = ("per text", "trained", "time", "epoch", "seed")
 
 
 def print_summary(outcome: Outcome, console: Console) -> None:
     """Print the end of a sweep to `console`."""
     if outcome.already_finished:
         console.print("Nothing left to do: every trial of this sweep is finished.")
-    console.print(_table(outcome))
+    print_whole(_table(outcome, console), console)
     for line in [*_findings(outcome), "", *_next_commands(outcome)]:
         console.print(line, highlight=False, soft_wrap=True)
 
 
-def _table(outcome: Outcome) -> Table:
+def _table(outcome: Outcome, console: Console) -> Table:
+    """The leaderboard; on a narrow terminal without the columns that one can best do without."""
+    for left_out in range(len(_DISPENSABLE) + 1):
+        table = _columns(outcome, _DISPENSABLE[:left_out])
+        if width_of(table, console) <= console.width:
+            break
+    return table
+
+
+def _columns(outcome: Outcome, left_out: Collection[str]) -> Table:
     board = outcome.leaderboard
     several = any(row["point_std"] is not None for row in board.rows)
     tied = len({row["point_id"] for row in board.rows if row.get("tied")}) > 1
     table = Table(box=None, pad_edge=False, header_style="bold")
     cells = [_cells(row, board.metric, several, tied) for row in board.rows[:_MAX_ROWS]]
-    for name in cells[0]:
+    names = [name for name in cells[0] if name not in left_out]
+    for name in names:
         left = name in ("model", "freeze", "status")
         table.add_column(name, justify="left" if left else "right", no_wrap=name != "status")
     for row, values in zip(board.rows, cells, strict=False):
         style = "bold green" if row["trial_id"] == board.champion else "dim" if row["kind"] == "baseline" else ""
-        table.add_row(*map(Text, values.values()), style=style)
+        table.add_row(*(Text(values[name]) for name in names), style=style)
     if len(board.rows) > _MAX_ROWS:
         table.add_row("", f"… {len(board.rows) - _MAX_ROWS} more in leaderboard.csv")
     seeds = "; mean ± standard deviation over the seeds of a point" if several else ""
     group = "\n≈ cannot be told from the champion by predictions on validation" if tied else ""
-    table.caption = f"validation and test: {board.metric}; ranked by validation, test only reports{seeds}{group}"
+    more = f"\nin leaderboard.csv also: {', '.join(left_out)}" if left_out else ""
+    table.caption = f"validation and test: {board.metric}; ranked by validation, test only reports{seeds}{group}{more}"
     table.caption_justify = "left"
     return table
 
@@ -112,35 +123,21 @@ def _findings(outcome: Outcome) -> list[str]:
             lines.append(f"[red]FAILED({row['reason']})[/] trial {row['trial_id']}: {escape(row['message'] or '')}")
     if outcome.tracking_error:
         lines.append(f"[yellow]MLflow has not got everything:[/] {escape(outcome.tracking_error)}")
-        command = f"{_program()} sync {shlex.quote(str(_folder(outcome)))}"
+        command = shell.command("fleetune", "sync", shell.near(outcome.sweep.root))
         lines.append(f"  Nothing is lost: {escape(command)} delivers the rest.")
     if compared := forecast.compared(outcome.sweep):
         lines += ["", planned.sentence(*compared)]
     return lines
 
 
-def _program() -> str:
-    """How to call `fleetune` from here: by its name where that is found, else by its path."""
-    beside = Path(sys.executable).parent / "fleetune"
-    if shutil.which("fleetune") or not beside.exists():
-        return "fleetune"
-    return str(beside.relative_to(Path.cwd())) if beside.is_relative_to(Path.cwd()) else str(beside)
-
-
-def _folder(outcome: Outcome) -> Path:
-    """The sweep directory as one would type it from here."""
-    folder = outcome.sweep.root
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-
-
 def _next_commands(outcome: Outcome) -> list[str]:
-    named, program = shlex.quote(str(_folder(outcome))), _program()
+    folder = shell.near(outcome.sweep.root)
     report = [f"Report        {outcome.sweep.report}"] if outcome.sweep.report.exists() else []
     lines = [
         *report,
         f"Leaderboard   {outcome.sweep.leaderboard_json}  (.csv beside it)",
-        f"Review runs   {program} ui {named} --open",
-        f'Predict       {program} predict {named} "some text"',
-        f"Export        {program} export {named} DESTINATION",
+        f"Review runs   {shell.command('fleetune', 'ui', folder, '--open')}",
+        f'Predict       {shell.command("fleetune", "predict", folder)} "some text"',
+        f"Export        {shell.command('fleetune', 'export', folder, 'DESTINATION')}",
     ]
     return [escape(line) for line in lines]

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.run import application, output, run
+from jobs.run import application, run
+from jobs.screen import output
 from jobs.summary import print_summary
 
 Config = Annotated[Path, typer.Argument(help="The sweep file (YAML).", show_default=False)]

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from jobs.run import application, output, run
+from jobs.run import application, run
+from jobs.screen import output
 
 
 def sync(

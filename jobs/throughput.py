@@ -8,7 +8,8 @@ import typer
 from rich.table import Table
 
 from jobs.bench import Out
-from jobs.run import application, output, run
+from jobs.run import application, run
+from jobs.screen import output
 
 Shapes = Annotated[list[str] | None, typer.Option("--shape", help="bert-base, distilbert, MiniLM-L6; many times.")]
 Lengths = Annotated[list[int] | None, typer.Option("--tokens", help="Mean tokens per text; many times.", min=3)]

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from jobs.run import application, run
+from jobs.screen import say
 from workflows.printable import printable
 
 
@@ -27,7 +28,7 @@ def ui(
     from workflows.review import find_ui, open_ui
 
     command = find_ui(folder, port)
-    typer.echo(printable(shlex.join(command)))
+    say(printable(shlex.join(command)))
     if open_it:
         open_ui(command, port)
 

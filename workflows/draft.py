@@ -33,6 +33,7 @@ from workflows.data.splits import normalised
 from workflows.data.texts import text_frame
 from workflows.draft_file import remark, sweep_file
 from workflows.prepare import phase
+from workflows.resolve import local_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -156,7 +157,7 @@ def local_model(model: str) -> Path | None:
     """The folder of a model that is on this machine by name; None for a Hub id, which init does not download."""
     if packages.is_package_uri(model):
         return packages.locate(model)
-    folder = Path(model).expanduser()
+    folder = local_path(model, "--model")
     if folder.is_dir():
         return folder
     if model.startswith((".", "/", "~")) or model.count("/") > 1 or not model.strip():

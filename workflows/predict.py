@@ -5,7 +5,7 @@ An encoder and a baseline are used alike: both are a Classifier.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +16,8 @@ from trainables.files import is_committed, read_json
 from trainables.records import Evaluation, Result
 from workflows import confidence
 from workflows.baselines import Baseline, load_baseline
+from workflows.config import DataConfig
+from workflows.resolve import local_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,6 +109,29 @@ class Prediction:
     probabilities: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a table are called that a classifier labels, and what its raw labels stand for."""
+
+    text: list[str]
+    pair: str | None
+    label: str
+    labels: Mapping[str, str]
+
+
+def columns_of(folder: Path, text: list[str] | None, pair: str | None, label: str | None = None) -> Columns:
+    """The columns as given, else as in the sweep that the folder of a classifier lies in, else `text` and `label`.
+
+    An export elsewhere and a registered model lie in no sweep.
+    """
+    # The deepest classifier is <sweep>/trials/<id>/checkpoint.
+    manifests = [SweepDirectory(root).manifest for root in folder.absolute().parents[:3]]
+    found = next((read_json(path)["config"]["data"] for path in manifests if path.exists()), {"path": ""})
+    data = DataConfig.model_validate(found)
+    texts = [data.text_column] if isinstance(data.text_column, str) else data.text_column
+    return Columns(text or texts, pair or data.text_pair_column, label or data.label_column, data.labels or {})
+
+
 def load_classifier(source: str, *, merge: bool = True, device: str = "cpu", calibrated: bool = True) -> Classifier:
     """Load the classifier that `source` names: a sweep directory (its champion), a trial, checkpoint or export
     directory, the directory of a baseline, or `models:/name@alias` in the MLflow registry.
@@ -153,7 +178,7 @@ def find_classifier(source: str) -> Path:
         from workflows.tracking.registry import fetch
 
         return fetch(source)
-    folder = Path(source).expanduser()
+    folder = local_path(source, "SOURCE")
     if not folder.is_dir():
         raise BadInput(
             f"{source}: no such directory; name a sweep, checkpoint or baseline directory, or models:/name@alias"

@@ -38,6 +38,7 @@ def run(*arguments: str) -> Any:
 
 def test_the_screen_says_what_was_found_and_what_comes_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
     reviews_csv(tmp_path / "reviews.csv", film=["x"] * 160)
     found = run("reviews.csv", "--output", "my sweep.yaml")
     assert found.exit_code == 0

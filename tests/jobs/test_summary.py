@@ -17,7 +17,7 @@ from workflows.report import content
 from workflows.sweep import Outcome
 
 
-def screen(root: Path, trials: list[Trial], still: int | None = None) -> tuple[str, Leaderboard]:
+def screen(root: Path, trials: list[Trial], still: int | None = None, width: int = 300) -> tuple[str, Leaderboard]:
     """The last screen of a sweep; `still` is the number of a trial whose weights have not moved."""
     made = sweeps.make(root / "reviews", trials=trials)
     if still is not None:
@@ -27,7 +27,7 @@ def screen(root: Path, trials: list[Trial], still: int | None = None) -> tuple[s
     assert read.champion is not None
     board = Leaderboard(read.metric, read.rows, read.champion.run_id, read.verdict, list(read.warnings))
     stream = io.StringIO()
-    print_summary(Outcome(made, board, "sqlite:///x", sweeps.TEXTS), Console(file=stream, width=300))
+    print_summary(Outcome(made, board, "sqlite:///x", sweeps.TEXTS), Console(file=stream, width=width))
     return stream.getvalue(), board
 
 
@@ -53,3 +53,13 @@ def test_a_knob_that_did_nothing_is_told_below_the_verdict(tmp_path: Path) -> No
         tmp_path, [Trial(axes={"max_grad_norm": 1.0}), Trial(skill=1, axes={"max_grad_norm": 5.0})], still=1
     )
     assert "Look again: Training never moved MiniLM · full · lr 5e-05 · max_grad_norm 5: " in shown
+
+
+@pytest.mark.parametrize("width", [50, 80, 300])
+def test_on_a_narrow_terminal_columns_go_and_no_number_loses_digits(tmp_path: Path, width: int) -> None:
+    shown, board = screen(tmp_path, [Trial(skill=4), Trial("top-2", skill=3.9)], width=width)
+    assert "…" not in shown
+    for row in board.rows:
+        for metric in ("validation/accuracy", "test/accuracy"):
+            assert f"{row[metric]:.4f}" in shown
+    assert ("in leaderboard.csv also: per text" in shown) == ("per text" not in shown.splitlines()[0]) == (width < 300)

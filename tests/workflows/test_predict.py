@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -120,3 +122,57 @@ def test_an_encoder_loaded_from_its_trial_scores_as_it_was_ranked(folder: Path, 
     assert unmerged.parameters is not None
     assert (unmerged.parameters > merged.parameters) == (freeze == "lora")
     assert merged.bytes == 4 * merged.parameters
+
+
+def beside_a_sweep(folder: Path, root: Path, **data: object) -> str:
+    """The fitted TF-IDF in the directory of a sweep with such a data section."""
+    source = shutil.copytree(folder / "runs/x/baselines/tfidf", root / "sweep/baselines/tfidf")
+    write_json(root / "sweep/manifest.json", {"config": {"data": {"path": "x.csv", **data}}})
+    return str(source)
+
+
+def test_the_columns_are_those_that_it_was_trained_on_unless_others_are_named(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "film.csv"
+    file.write_text("title,body,text,stars\nawful,hate boring,great love,1\ngreat,love wonderful,awful hate,2\n")
+    stars = {"label_column": "stars", "labels": {"1": "negative", "2": "positive"}}
+    source = beside_a_sweep(folder, tmp_path, text_column=["title", "body"], **stars)
+
+    def told(command: str, *more: str) -> list[dict[str, Any]]:
+        arguments = [source, str(file)] if command == "evaluate" else [source, "--file", str(file)]
+        found = CliRunner().invoke(APP, [command, *arguments, "--json", *more], catch_exceptions=False)
+        assert found.exit_code == 0
+        return [json.loads(line) for line in found.stdout.splitlines()]
+
+    assert [each["text"] for each in told("predict")] == ["awful hate boring", "great love wonderful"]
+    assert [each["text"] for each in told("predict", "--text-column", "text")] == ["great love", "awful hate"]
+    both = told("predict", "--text-column", "body", "--text-column", "title")
+    assert [each["text"] for each in both] == ["hate boring awful", "love wonderful great"]
+    assert told("evaluate")[0]["metrics"]["accuracy"] == 1.0
+    assert told("evaluate", "--text-column", "text")[0]["metrics"]["accuracy"] == 0.0
+
+
+def test_a_classifier_of_pairs_wants_pairs(folder: Path, tmp_path: Path) -> None:
+    source = beside_a_sweep(folder, tmp_path, text_column="premise", text_pair_column="claim")
+    with pytest.raises(BadInput, match=r"trained on pairs of texts \(premise; claim\): give them with --file"):
+        CliRunner().invoke(APP, ["predict", source, "great"], catch_exceptions=False)
+    file = tmp_path / "half.csv"
+    file.write_text("premise,label\ngreat,positive\n")
+    with pytest.raises(BadInput, match="claim"):
+        CliRunner().invoke(APP, ["evaluate", source, str(file)], catch_exceptions=False)
+
+
+def test_a_column_of_no_file_is_refused(folder: Path) -> None:
+    source = str(folder / "runs/x/baselines/tfidf")
+    with pytest.raises(BadInput, match="--file, which is not given"):
+        CliRunner().invoke(APP, ["predict", source, "great", "--text-column", "body"], catch_exceptions=False)
+
+
+def test_a_line_of_stdin_that_is_not_utf_8_is_named(folder: Path) -> None:
+    source = str(folder / "runs/x/baselines/tfidf")
+    with pytest.raises(BadInput, match="stdin:2: is not UTF-8"):
+        CliRunner().invoke(APP, ["predict", source], input=b"great\ncaf\xe9\n", catch_exceptions=False)
+
+
+def test_a_home_that_is_not_there_is_bad_input() -> None:
+    with pytest.raises(BadInput, match="SOURCE: ~nobody-here/runs: cannot be a path here"):
+        load_classifier("~nobody-here/runs")

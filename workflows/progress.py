@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -138,7 +139,7 @@ class Board:
         columns = ("state", "model", "freeze", "learning rate", "seed", "epoch", f"validation/{self.metric}", "time")
         for name in columns:
             table.add_column(name, no_wrap=True, justify="right" if name in columns[3:] else "left")
-        shown = sorted(self.states.values(), key=_interest)
+        shown = sorted(self.states.values(), key=self._interest)
         for state in shown[:_MAX_ROWS]:
             table.add_row(*self._cells(state))
         if len(shown) > _MAX_ROWS:
@@ -193,14 +194,15 @@ class Board:
             return "time left unknown yet"
         return f"about {_duration((total - done) * (time.monotonic() - self._began) / here)} left"
 
+    def _interest(self, state: _State) -> tuple[int, float]:
+        """Failures first, then what runs, then the best, then what waits."""
+        order = {"FAILED": 0, "RUNNING": 1, "DONE": 2, "STOPPED": 3, "PENDING": 4}
+        if state.best is None:
+            return (order[state.status], math.inf)
+        return (order[state.status], state.best if self.metric == "loss" else -state.best)
+
     def _elapsed(self) -> str:
         return _duration(time.monotonic() - self._began)
-
-
-def _interest(state: _State) -> tuple[int, float]:
-    """Failures first, then what runs, then the best, then what waits."""
-    order = {"FAILED": 0, "RUNNING": 1, "DONE": 2, "STOPPED": 3, "PENDING": 4}
-    return (order[state.status], -(state.best or 0))
 
 
 def _duration(seconds: float) -> str:

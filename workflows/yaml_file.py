@@ -106,6 +106,26 @@ def scalar(text: str) -> Any:
     return text
 
 
+def dump(value: Any) -> str:
+    """YAML of plain values that `load` reads as the same values: text that YAML 1.2 takes for a number is quoted.
+
+    >>> dump({"name": "2e-5", "rates": [2e-05]})
+    'name: "2e-5"\\nrates:\\n- 2.0e-05\\n'
+    """
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's, which quotes what YAML 1.1 would not read as text, and quotes what 1.2 would not as well."""
+
+    def text(self, value: str) -> yaml.ScalarNode:
+        style = None if isinstance(scalar(value), str) else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.text)
+
+
 class _Builder:
     """Turns composed nodes into values, noting lines; counts values so that nested aliases cannot explode."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
 
-from trainables.arguments import ModelSpec, TrainingArguments
+from trainables.arguments import Metric, ModelSpec, TrainingArguments
 from trainables.records import Result
 from workflows.plan import PlannedTrial
 from workflows.progress import Board
@@ -120,3 +121,21 @@ def test_markup_in_a_name_is_shown_and_not_obeyed(terminal: bool) -> None:
     with shown:
         shown.on_report({"trial": "a", "status": "RUNNING"})
     assert "[red]x[/red]" in stream.getvalue()
+
+
+@pytest.mark.parametrize(("metric", "order"), [("loss", ["a", "b"]), ("accuracy", ["b", "a"])])
+def test_the_best_of_those_that_ended_comes_first_and_for_a_loss_that_is_the_least(
+    metric: Metric, order: list[str]
+) -> None:
+    results = {
+        name: Result(
+            kind="trial", trial_id=name, status="DONE", metrics={f"validation/{metric}": value}, started=0, ended=1
+        )
+        for name, value in (("a", 0.25), ("b", 0.75))
+    }
+    stream = io.StringIO()
+    trials = [trial("a", "a"), trial("b", "b"), trial("c", "c")]
+    with Board(trials, metric, Console(file=stream, force_terminal=True, width=140), results):
+        pass
+    plain = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", stream.getvalue().split("state")[-1])
+    assert re.findall(r"(?:DONE|PENDING) +(\w)", plain) == [*order, "c"]

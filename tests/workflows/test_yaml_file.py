@@ -86,3 +86,9 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 def test_any_text_gives_a_value_or_a_bad_input(text: str) -> None:
     with contextlib.suppress(BadInput):
         yaml_file.parse(text)
+
+
+@given(st.text(alphabet="0123456789.eE+-_:~#,xo nulltrueNaN\n") | st.text())
+def test_any_text_that_is_dumped_is_read_as_the_same_text(text: str) -> None:
+    dumped = yaml_file.dump({"name": text, "labels": [text]})
+    assert yaml_file.parse(dumped, "x").value == {"name": text, "labels": [text]}

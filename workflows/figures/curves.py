@@ -50,15 +50,18 @@ def curves(lines: Sequence[Curve], xlabel: str, ylabel: str) -> Figure:
 
 
 def schedules(lines: Sequence[Curve]) -> Figure:
-    """Learning rates by optimizer step; on a log scale where the peaks lie a factor of ten apart (0 is not shown)."""
-    peaks = [max(line.y) for line in lines]
-    apart = max(peaks) >= 10 * min(peaks)
+    """Learning rates by optimizer step; on a log scale where the peaks lie a factor of ten apart (0 is not shown).
+
+    A schedule may have no peak: a trial of one step, which is its warm-up, has the rate 0.
+    """
+    peaks = [peak for line in lines if (peak := max(line.y)) > 0]
+    apart = bool(peaks) and max(peaks) >= 10 * min(peaks)
     if apart:
         lines = [Curve(line.name, line.x, _positive(line.y), line.highlighted) for line in lines]
     figure = curves(lines, "optimizer step", "learning rate")
     (axes,) = figure.axes
     if apart:
-        axes.set_ylim(min(peak for peak in peaks if peak > 0) / 50, 1.5 * max(peaks))
+        axes.set_ylim(min(peaks) / 50, 1.5 * max(peaks))
         log_axis(axes.yaxis)
     else:
         axes.set_ylim(0, None)

@@ -6,6 +6,7 @@ import datetime
 from typing import Any
 
 from trainables.redaction import redact, redact_all
+from workflows import yaml_file
 from workflows.report import numbers
 from workflows.report.content import Content, status
 from workflows.report.page import Block, Column, Facts, Listing, Row, Section, Table
@@ -37,8 +38,6 @@ def unfinished(content: Content) -> Section | None:
 
 def reproduce(content: Content) -> Section:
     """The command, the effective sweep file, versions, seeds, digest, precision and devices."""
-    import yaml
-
     manifest = content.manifest
     config = redact_all(content.config)
     search = config.get("search", {})
@@ -56,7 +55,7 @@ def reproduce(content: Content) -> Section:
         [Column("library", numeric=False), Column("version", numeric=False)],
         [Row([name, str(version)]) for name, version in manifest["versions"].items()],
     )
-    text = yaml.safe_dump(_sweep_file(config), sort_keys=False, allow_unicode=True)
+    text = yaml_file.dump(_sweep_file(config))
     blocks: list[Block] = [
         Listing("Save the sweep file below as sweep.yaml, and run", "fleetune sweep sweep.yaml"),
         Listing(

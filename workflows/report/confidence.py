@@ -69,8 +69,13 @@ def calibration(content: Content) -> Section | None:
 
 
 def _table(rated: list[_Rated]) -> Table:
-    columns = [Column("", numeric=False), Column("temperature"), Column("calibration\nerror"), Column("calibrated")]
-    columns += [Column("Brier\nscore"), Column("Brier score,\ncalibrated")]
+    columns = [
+        Column("which", numeric=False),
+        Column("temperature"),
+        Column("calibration\nerror"),
+        Column("calibrated"),
+    ]
+    columns += [Column("calibrated"), Column("Brier\nscore"), Column("Brier score,\ncalibrated")]
     rows = [
         Row([run.name, f"{run.calibration.temperature:.3g}", *map(numbers.score, run.calibration.metrics.values())])
         for run in rated

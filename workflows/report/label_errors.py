@@ -13,8 +13,8 @@ from workflows.report.page import Block, Column, Row, Section, Table
 _ROWS = 50
 _TITLE = "Labels to look at again"
 _MISSING = (
-    "Not looked for, since the extra label-errors is not installed (pip install cleanlab). With it, fleetune report "
-    "finds them."
+    "Not looked for, since the extra label-errors is not installed (pip install -c constraints.txt '.[label-errors]'). "
+    "With it, fleetune report finds them."
 )
 _NO_TEXT = "Texts are not shown (errors.include_text: none)."
 _NOTE = "Rows count from 0 in the source. All that was found is in label_errors.json."

@@ -100,8 +100,12 @@ def _progress(content: Content) -> str:
     if ended == planned and not without:
         return ""
     missing = f", without {' and '.join(without)}" if without else ""
+    search = content.config.get("search", {})
+    # Optuna draws a trial when a slot is free, and fewer than it may where the space holds no more.
+    most = (search.get("num_trials") or 0) * len(search.get("seeds", [])) if search.get("algorithm") == "optuna" else 0
+    count = f"at most {most}" if most > planned else str(planned)
     return (
-        f"This sweep is not finished: {ended} of {planned} trials have ended{missing}. "
+        f"This sweep is not finished: {ended} of {count} trials have ended{missing}. "
         "What follows is what there is so far."
     )
 

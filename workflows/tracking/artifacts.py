@@ -15,7 +15,7 @@ from trainables.errors import CorruptFile
 from trainables.files import read_json
 from trainables.records import EpochRecord, Result, Split
 from trainables.redaction import redact, redact_all
-from workflows import error_analysis, figures
+from workflows import error_analysis, figures, yaml_file
 from workflows.audit.finding import Checked
 from workflows.config import ErrorsConfig
 from workflows.tracking import content
@@ -98,11 +98,9 @@ def _short(value: Any) -> Any:
 
 def write_sweep(folder: Path, sweep: SweepDirectory, manifest: dict[str, Any], board: dict[str, Any] | None) -> None:
     """Write config/, check/, the leaderboard and report/ of a sweep into a folder."""
-    import yaml
-
     shown = redact_all(manifest)
     _write(folder / "config" / "manifest.json", shown)
-    text = yaml.safe_dump(shown["config"], sort_keys=False, allow_unicode=True)
+    text = yaml_file.dump(shown["config"])
     (folder / "config" / "sweep.yaml").write_text(text, encoding="utf-8")
     if checked := findings(sweep):
         _write(folder / "check" / "check.json", redact_all(checked.model_dump(mode="json")))

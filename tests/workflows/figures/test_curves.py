@@ -55,3 +55,10 @@ def test_each_block_has_its_line_in_the_order_of_the_model() -> None:
     figure = block_rates([1, 2], rates)
     assert legend(figure) == list(rates)
     assert [points(line) for line in figure.axes[0].lines] == [([1, 2], values) for values in rates.values()]
+
+
+def test_a_schedule_of_one_step_that_is_its_warm_up_is_drawn_with_its_rate_of_zero() -> None:
+    for others in ([], [Curve("b", [1, 2], [0.0, 1e-3])], [Curve("b", [1], [1e-5]), Curve("c", [1], [1e-3])]):
+        figure = schedules([Curve("a", [1], [0.0]), *others])
+        assert len(figure.axes[0].lines) == 1 + len(others)
+        figure.draw_without_rendering()

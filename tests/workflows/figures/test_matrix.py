@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 from workflows.figures import confusion_matrix, save
 
@@ -55,3 +56,19 @@ def test_names_are_shown_as_written_whatever_they_are(tmp_path: Path) -> None:
     assert names[:2] == ["C#", "50%"]
     assert (len(names[3]), names[4], names[5], names[8]) == (28, "a b", "$\\frac{1}{$", "□□□")
     assert (tmp_path / "new" / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def luminance(colour: Any) -> float:
+    """Relative luminance of a colour, as WCAG 2 defines it."""
+    parts = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour)]
+    return float(np.dot(parts, (0.2126, 0.7152, 0.0722)))
+
+
+def test_every_number_can_be_read_on_its_shade() -> None:
+    for share in range(0, 101, 5):
+        figure = confusion_matrix([[share, 100 - share], [0, 1]], ["no", "yes"], "test")
+        (cells,) = figure.axes[0].images
+        shades = [cells.cmap(cells.norm(part)) for part in np.ravel(cells.get_array())]
+        for shade, text in zip(shades, figure.axes[0].texts, strict=True):
+            dark, light = sorted((luminance(shade[:3]), luminance(text.get_color())))
+            assert (light + 0.05) / (dark + 0.05) >= 4.4, (share, text.get_text())

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from trainables.arguments import Frozen, Number, Positive, TrainingArguments, Whole
+from trainables.arguments import Frozen, Number, Positive, TrainingArguments, Whole, no_truth_value
 
 Fraction = Annotated[Number, Field(gt=0, lt=1)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
@@ -166,7 +166,7 @@ class ResourcesConfig(Frozen):
     )
     workers_per_trial: Positive = 1
     max_concurrent_trials: Positive | None = None
-    trial_timeout: str | float = "30m"
+    trial_timeout: Annotated[str | float, BeforeValidator(no_truth_value)] = "30m"
 
     @field_validator("gpus_per_trial")
     @classmethod

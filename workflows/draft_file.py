@@ -164,7 +164,7 @@ def _training(draft: Draft) -> list[str]:
     even = "the classes are about as large as each other, so accuracy tells how good a classifier is"
     why = f"{draft.imbalance}: accuracy would reward guessing it" if draft.imbalance else even
     return [
-        "# The same for all trials; any of these may be an axis above instead.",
+        "# The same for all trials. All but the metric may be an axis above instead.",
         "training:",
         f"  num_train_epochs: {draft.epochs}   # for {draft.found.rows['train']:,} train rows; the best epoch wins",
         f"  per_device_train_batch_size: {draft.batch_size}",

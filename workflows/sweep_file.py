@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import typing
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -52,6 +53,8 @@ NOT_NEEDED = {
     "group_by_length": "no text is padded to another's length",
 }
 _LONGEST_VALUE = 80
+# How pydantic lists the names that a field takes.
+_NAMED = re.compile(r"'([^']+)'")
 # More digits number no item of any list.
 _DIGITS = 10
 
@@ -245,6 +248,8 @@ def _sentence(item: dict[str, Any], model: type[BaseModel]) -> str:
     message = item["msg"].removeprefix("Value error, ")
     value = item["input"]
     shown = f"{_short(value)}: " if isinstance(value, (str, int, float)) or value is None else ""
+    if item["type"] == "literal_error" and isinstance(value, str):
+        message = f"unknown; {nearest(value, re.findall(_NAMED, item['ctx']['expected']))}"
     return f"{shown}{message[0].lower()}{message[1:]}"
 
 

@@ -393,7 +393,8 @@ def test_an_interrupted_sweep_is_finished_by_the_same_command(workplace: Workpla
     epochs = {path: path.read_text() for path in results.glob("*/epoch-*.json")}
     if number == signal.SIGINT:
         assert driver.returncode == 130
-        assert f"Continue with: fleetune sweep sweep.yaml --set name={name}" in output.replace("\n", " ")
+        told = output.replace("\n", " ")
+        assert "Continue with: " in told and f"fleetune sweep sweep.yaml --set name={name}" in told
         statuses = {run.info.status for run in workplace.runs(name)}
         assert "KILLED" in statuses and "RUNNING" not in statuses, f"{statuses}\n{output}"
     again = workplace.fleetune(*command)

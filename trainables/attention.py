@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate, groupby
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -71,6 +71,7 @@ class Texts:
         return self._windows[width, length]
 
 
+Kernel = Literal["flash", "efficient"]
 # What attends within the texts of a row: of query, key, value, dropout, scaling and texts.
 _Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float, float | None, Texts], torch.Tensor]
 
@@ -116,6 +117,8 @@ def attend(
         return fused(query, key, value, dropout, scaling, texts), None
     if query.device.type == "cpu" and (dropout or torch.is_grad_enabled() or texts.longest <= _SHORT):
         return _attend_on_cpu(query, key, value, dropout, scaling, sliding_window, texts), None
+    if query.is_cuda and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError("attention text by text cannot be captured: a graph would keep these texts' lengths")
     parts = [_attend_run(query, key, value, run, dropout, scaling, sliding_window, texts) for run in texts.runs()]
     parts.append(parts[0].new_zeros(texts.unused, *parts[0].shape[1:]))
     return torch.cat(parts).unsqueeze(0), None
@@ -171,15 +174,25 @@ def _attend_run(
     return attended.transpose(1, 2).flatten(0, 1)
 
 
-def _fused(query: torch.Tensor, sliding_window: int | None, texts: Texts) -> _Attend | None:
-    """The kernel that attends within all texts of a row at once on a GPU, where it has one for such tensors."""
-    half = query.dtype in (torch.float16, torch.bfloat16)
-    if query.shape[-1] % 8 or query.shape[-1] > 256:
+def kernel(head_size: int, dtype: torch.dtype, capability: tuple[int, int], *, windowed: bool) -> Kernel | None:
+    """The kernel that attends within all texts of a row at once on a GPU of some compute capability.
+
+    None where it has none for such tensors; texts are then taken one after the other, by their lengths on the host.
+    """
+    if head_size % 8 or head_size > 256:
         return None
-    if half and torch.cuda.get_device_capability(query.device) >= (8, 0):
-        return partial(_attend_flash, sliding_window=sliding_window)
+    if dtype in (torch.float16, torch.bfloat16) and capability >= (8, 0):
+        return "flash"
+    return None if windowed or dtype == torch.bfloat16 else "efficient"
+
+
+def _fused(query: torch.Tensor, sliding_window: int | None, texts: Texts) -> _Attend | None:
     windowed = sliding_window is not None and texts.longest > sliding_window
-    return None if windowed or query.dtype == torch.bfloat16 else _attend_efficient
+    capability = torch.cuda.get_device_capability(query.device)
+    found = kernel(query.shape[-1], query.dtype, capability, windowed=windowed)
+    if found == "flash":
+        return partial(_attend_flash, sliding_window=sliding_window)
+    return _attend_efficient if found == "efficient" else None
 
 
 def _attend_flash(

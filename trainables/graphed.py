@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainables import forward, models
+from trainables import attention, forward, models
 from trainables.arguments import Precision
 from trainables.attention import Texts
 from trainables.optimization import Optimization
@@ -59,6 +59,15 @@ class Work:
             and not (self.split.hidden and self.split.hidden.first_only)
         )
 
+    def attends_at_once(self, capability: tuple[int, int]) -> bool:
+        """Whether attention is a kernel that reads where texts lie from the device, on a GPU of this capability.
+
+        Anything else goes by lengths on the host, of which a graph would keep those of the batch it was captured with.
+        """
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        windowed = models.has_window(self.model)
+        return attention.kernel(models.head_size(self.model), dtype, capability, windowed=windowed) is not None
+
 
 class GraphedSteps:
     """The steps of one trial, each shape of row captured the second time that it comes.
@@ -76,9 +85,11 @@ class GraphedSteps:
 
     @classmethod
     def of(cls, work: Work) -> GraphedSteps | None:
-        """For a trial on a GPU whose steps are alike; None for any other."""
-        on_gpu = next(work.model.parameters()).device.type == "cuda"
-        return cls(work) if on_gpu and work.is_alike else None
+        """For a trial on a GPU whose steps are alike and attend to all texts at once; None for any other."""
+        device = next(work.model.parameters()).device
+        if device.type != "cuda" or not work.is_alike:
+            return None
+        return cls(work) if work.attends_at_once(torch.cuda.get_device_capability(device)) else None
 
     def takes(self, indices: np.ndarray) -> bool:
         """Whether some texts are a whole batch, which is what `run` is for."""

@@ -334,6 +334,17 @@ def pooling(model: nn.Module) -> Pooling:
     return found
 
 
+def head_size(model: nn.Module) -> int:
+    """The size of the vectors that an attention head compares."""
+    config = unwrapped(model).config
+    return int(config.hidden_size // config.num_attention_heads)
+
+
+def has_window(model: nn.Module) -> bool:
+    """Whether some layers look at near tokens alone, as most of ModernBERT's do."""
+    return "sliding_attention" in (getattr(unwrapped(model).config, "layer_types", None) or ())
+
+
 def first_position(model: nn.Module) -> int:
     """The position id of a text's first token: RoBERTa counts from the padding index + 1."""
     config = unwrapped(model).config

@@ -131,6 +131,30 @@ def test_what_takes_several_passes_a_step_is_not_captured(
     assert not work.is_alike
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "precision", "capability", "expected"),
+    [
+        ("bert", 32, "fp32", (7, 0), True),
+        ("bert", 32, "bf16", (8, 0), True),
+        ("bert", 32, "bf16", (7, 5), False),
+        # TinyBERT_General_4L_312D and rubert-tiny
+        ("bert", 26, "fp32", (9, 0), False),
+        ("distilbert", 26, "bf16", (9, 0), False),
+        ("bert", 264, "bf16", (9, 0), False),
+        ("modernbert", 32, "fp32", (9, 0), False),
+        ("modernbert", 32, "bf16", (9, 0), True),
+    ],
+)
+def test_only_attention_that_reads_its_boundaries_from_the_device_is_captured(
+    tmp_path: Path, name: str, size: int, precision: Precision, capability: tuple[int, int], expected: bool
+) -> None:
+    folder = tiny_model(name, tmp_path / "model", hidden=2 * size, num_hidden_layers=2, classifier_pooling="cls")
+    model, training = build(folder)
+    work = Work(model, split(), Optimization.of(model, training, 9), precision)
+    assert work.is_alike
+    assert work.attends_at_once(capability) == expected
+
+
 def test_rows_are_filled_up_to_few_lengths_and_little() -> None:
     tokens = np.arange(1, 9000)
     rows = np.array([graphed.filled(int(each)) for each in tokens])

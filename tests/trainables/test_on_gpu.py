@@ -169,6 +169,20 @@ def test_a_graph_draws_dropout_as_the_step_that_it_is_a_graph_of(folders: dict[s
     assert np.abs(np.array(found[0]) - np.array(found[1])).max() < 1e-4
 
 
+@pytest.mark.parametrize(("name", "hidden"), [("bert", 52), ("modernbert", 64)])
+def test_attention_that_goes_text_by_text_is_never_captured(tmp_path: Path, name: str, hidden: int) -> None:
+    folder = tiny_model(name, tmp_path / "model", hidden=hidden, classifier_pooling="cls")
+    data = split(8)
+    model, training = build(folder)
+    work = Work(model, data, Optimization.of(model, training, 1000), "fp32")
+    assert work.is_alike
+    assert GraphedSteps.of(work) is None
+    steps = GraphedSteps(work)
+    steps.run(np.arange(4))
+    with pytest.raises(RuntimeError, match="cannot be captured"):
+        steps.run(np.arange(4))
+
+
 def test_no_replay_waits_for_the_device(folders: dict[str, Path]) -> None:
     data, batch = split(4), np.arange(4)
     optimization, steps = graphs(folders["bert"], data, "bf16")

@@ -131,6 +131,9 @@ class _Wanted:
 
     def key(self, spec: TrialSpec, model: nn.Module, split: Split) -> str:
         """Hash of all that decides the states."""
+        # Layers that share their weights count once in `boundary`, however often they are run.
+        shared = models.FAMILIES[spec.model.model_type].shared_layers
+        passes = {"num_hidden_layers": spec.model.num_hidden_layers} if shared else {}
         return sha256_json(
             {
                 "weights": spec.model.sha256,
@@ -142,6 +145,7 @@ class _Wanted:
                 "device": next(model.parameters()).device.type,
                 "version": _VERSION,
             }
+            | passes
         )
 
     def open(self, folder: Path) -> HiddenStates:

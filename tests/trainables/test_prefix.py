@@ -133,6 +133,15 @@ def test_what_changes_the_states_has_a_place_of_its_own(bert: Path, tmp_path: Pa
         assert len(entries(cache)) == count
 
 
+def test_alberts_of_another_depth_that_share_their_weights_do_not_share_states(tmp_path: Path) -> None:
+    whole = spec_of(tiny_model("albert", tmp_path / "model", initializer_range=0.3), tmp_path, "head")
+    shallow = whole.model_copy(update={"model": whole.model.model_copy(update={"num_hidden_layers": 1})})
+    for spec in (whole, shallow):
+        model, split = build(spec)
+        found = predict_logits(model, prefix.attach(spec, model, split, "train"), 64, "fp32")
+        assert np.abs(found - predict_logits(model, split, 64, "fp32")).max() < 1e-5
+
+
 def test_without_room_a_trial_runs_all_the_same(
     bert: Path, tmp_path: Path, cache: NodeCache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

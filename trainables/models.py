@@ -7,7 +7,8 @@ run on a worker.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,7 +34,8 @@ class Family:
     parameter outside all paths. What every layer reads (relative positions, projections) is part of the
     embeddings; all that comes after the last layer is the head. `encoder` is the module whose output is the last
     hidden state; `final_norm` is what lies between the last layer and that, and trains with the head. A family that
-    is not `padding_free` adds a bias of its own to its attention.
+    is not `padding_free` adds a bias of its own to its attention. One with `position_types` once had several kinds of
+    positions to choose from, of which transformers has kept the absolute ones.
     """
 
     model_type: str
@@ -48,6 +50,7 @@ class Family:
     shared_layers: bool = False
     padding_free: bool = True
     positions_after_padding: bool = False
+    position_types: bool = False
     layers_key: str = "num_hidden_layers"
     hidden_key: str = "hidden_size"
 
@@ -62,6 +65,7 @@ def _roberta(model_type: str) -> Family:
         modules_to_save=("classifier",),
         output="classifier.out_proj",
         positions_after_padding=True,
+        position_types=True,
     )
 
 
@@ -91,6 +95,7 @@ _ROWS = (
         layers="bert.encoder.layer",
         head=("bert.pooler", "dropout", "classifier"),
         modules_to_save=("pooler", "classifier"),
+        position_types=True,
     ),
     Family(
         "distilbert",
@@ -114,6 +119,7 @@ _ROWS = (
         head=("albert.pooler", "albert.pooler_activation", "dropout", "classifier"),
         modules_to_save=("pooler", "classifier"),
         shared_layers=True,
+        position_types=True,
     ),
     Family(
         "electra",
@@ -123,6 +129,7 @@ _ROWS = (
         head=("classifier",),
         modules_to_save=("classifier",),
         output="classifier.out_proj",
+        position_types=True,
     ),
     Family(
         "mpnet",
@@ -199,7 +206,7 @@ def describe(folder: Path) -> ModelDescription:
     """
     config = read_config(folder)
     family = find_family(config.get("model_type"), folder / "config.json")
-    _refuse_silent_changes(folder, config)
+    _refuse_silent_changes(folder, config, family)
     weight_files(folder)
     tokenizer_files(folder)
     return ModelDescription(
@@ -252,7 +259,7 @@ def load_model(spec: ModelSpec, labels: Sequence[str], seed: int) -> PreTrainedM
 
     What the checkpoint has of the head (BERT's pooler) is kept; the output layer, and all of the head that the
     checkpoint lacks, are drawn from `seed` and nothing else. The global random state stays as it was.
-    Raises BadInput where the weights cannot be read or do not fill the encoder.
+    Raises BadInput where the weights cannot be read, do not fill the encoder, or hold more than its layers have.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
@@ -271,6 +278,7 @@ def load_model(spec: ModelSpec, labels: Sequence[str], seed: int) -> PreTrainedM
             raise BadInput(f"{spec.path}: its safetensors weights are cut off or damaged ({error})") from None
         drawn = {*report["missing_keys"], *(str(key[0]) for key in report["mismatched_keys"])}
         _refuse_missing_encoder(spec, model, drawn)
+        _refuse_unused_layers(spec, model, report["unexpected_keys"])
         if f"{family.output}.weight" not in drawn:
             _draw_output(model, family)
     return model
@@ -381,8 +389,10 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _refuse_silent_changes(folder: Path, config: Mapping[str, Any]) -> None:
-    """Transformers follows each of these without a word: weights that no hash covers, or attention one way only."""
+def _refuse_silent_changes(folder: Path, config: Mapping[str, Any], family: Family) -> None:
+    """Transformers follows each of these without a word: weights that no hash covers, attention one way only, or
+    positions that it no longer has, whose weights it leaves out.
+    """
     if (folder / "adapter_config.json").exists():
         raise BadInput(
             f"{folder}: holds adapter_config.json, and its adapter would be loaded over the weights; "
@@ -396,6 +406,11 @@ def _refuse_silent_changes(folder: Path, config: Mapping[str, Any]) -> None:
     if config.get("is_decoder"):
         raise BadInput(
             f"{folder / 'config.json'}: is_decoder is true; only encoders, which read both ways, are supported"
+        )
+    if family.position_types and config.get("position_embedding_type", "absolute") not in ("absolute", None):
+        raise BadInput(
+            f"{folder / 'config.json'}: position_embedding_type is {config['position_embedding_type']!r}, which "
+            "transformers no longer implements (it would train without these positions); only 'absolute' is supported"
         )
 
 
@@ -461,6 +476,19 @@ def _refuse_missing_encoder(spec: ModelSpec, model: PreTrainedModel, drawn: set[
         raise BadInput(
             f"{spec.path}: its safetensors weights do not fill the encoder that config.json describes: "
             f"{', '.join(lost[:3])} ({len(lost)} in all) are missing or of another shape"
+        )
+
+
+def _refuse_unused_layers(spec: ModelSpec, model: PreTrainedModel, unused: Iterable[str]) -> None:
+    """Transformers drops what it has no place for: fine for heads of pretraining and cut layers, not inside a layer."""
+    # Checkpoints of an encoder alone have no base in front.
+    base, _, path = FAMILIES[spec.model_type].layers.partition(".")
+    kept = re.compile(rf"(?:{re.escape(base)}\.)?{re.escape(path)}\.(\d+)\.")
+    found = sorted(key for key in unused if (layer := kept.match(key)) and int(layer[1]) < len(layers(model)))
+    if found:
+        raise BadInput(
+            f"{spec.path}: its safetensors weights hold parts of layers that transformers does not have for this "
+            f"config.json, and would leave out: {', '.join(found[:3])} ({len(found)} in all)"
         )
 
 

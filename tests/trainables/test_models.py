@@ -160,6 +160,38 @@ def test_an_encoder_with_missing_weights_is_refused_not_drawn_at_random(bert: Pa
         models.load_model(tiny_spec(bert), LABELS, seed=1)
 
 
+def add_tensors(folder: Path, *names: str) -> Path:
+    tensors = load_file(folder / "model.safetensors")
+    assert not tensors.keys() & set(names)
+    save_file(tensors | {name: torch.ones(3) for name in names}, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("base", ["", "bert."])
+def test_weights_inside_a_layer_that_would_be_left_out_are_refused(bert: Path, base: str) -> None:
+    folder = add_tensors(bert, f"{base}encoder.layer.1.attention.self.distance_embedding.weight")
+    with pytest.raises(BadInput, match=r"would leave out: .*layer\.1\.attention\.self\.distance_embedding"):
+        models.load_model(tiny_spec(folder), LABELS, seed=1)
+
+
+def test_what_pretraining_leaves_beside_the_layers_is_no_reason_to_refuse(bert: Path) -> None:
+    expected = models.load_model(tiny_spec(bert, 2), LABELS, seed=1)
+    # Buffers of earlier versions, heads, and what a cut model does not reach.
+    add_tensors(bert, "embeddings.position_ids", "cls.predictions.bias", "cls.seq_relationship.weight", "pooler.scale")
+    add_tensors(bert, "encoder.layer.2.attention.self.distance_embedding.weight")
+    assert equal(models.load_model(tiny_spec(bert, 2), LABELS, seed=1).state_dict(), expected.state_dict())
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "xlm-roberta", "camembert", "albert", "electra"])
+def test_positions_that_transformers_no_longer_has_are_refused(
+    folders: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    folder = Path(shutil.copytree(folders[name], tmp_path / "model"))
+    models.describe(edit_config(folder, position_embedding_type="absolute"))
+    with pytest.raises(BadInput, match=r"position_embedding_type is 'relative_key_query'.*only 'absolute'"):
+        models.describe(edit_config(folder, position_embedding_type="relative_key_query"))
+
+
 def test_an_encoder_of_another_width_than_its_config_is_refused(bert: Path) -> None:
     edit_config(bert, intermediate_size=48)
     with pytest.raises(BadInput, match="of another shape"):

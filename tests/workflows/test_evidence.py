@@ -99,6 +99,36 @@ def test_a_handful_of_texts_proves_nothing_however_they_fall() -> None:
         assert exam(hits).difference([0], [1], metric).p == pytest.approx(2 / 2**4)
 
 
+def rare(texts: int, *accuracies: float, seed: int) -> Exam:
+    """Independent runs on 60 texts each of two classes and a few of a third, which is told from them as the others are.
+
+    What is wrong is taken for one of the two large classes.
+    """
+    labels = np.repeat([0, 1, 2], [60, 60, texts])
+    right = shares(*accuracies, texts=len(labels), seed=seed)
+    return Exam(labels, np.where(right, labels, (labels == 0).astype(int)), np.zeros(right.shape), 3)
+
+
+@pytest.mark.parametrize("texts", [1, 2, 5])
+def test_no_difference_is_real_because_of_a_class_of_few_texts(texts: int) -> None:
+    found = [rare(texts, 0.8, 0.8, seed=seed).difference([0], [1], "f1_macro") for seed in range(60)]
+    assert sum(each.p < 0.05 for each in found) <= 3
+    assert sum(each.low > 0 or each.high < 0 for each in found) <= 3
+
+
+def test_beside_a_class_of_few_texts_a_real_difference_is_found_all_the_same() -> None:
+    found = [rare(1, 0.97, 0.7, seed=seed) for seed in range(30)]
+    agreed = [each for each in found if each.hits[0, -1] == each.hits[1, -1]]
+    assert len(agreed) > 15
+    assert all(each.difference([0], [1], "f1_macro").p < 0.01 for each in agreed)
+
+
+def test_classes_of_enough_texts_are_judged_by_their_resamples_alone() -> None:
+    made = rare(10, 0.9, 0.8, seed=0)
+    found, resampled = made.difference([0], [1], "f1_macro"), made.resampled("f1_macro")
+    assert (found.high - found.low) / 2 == pytest.approx(1.959964 * (resampled[:, 0] - resampled[:, 1]).std(ddof=1))
+
+
 def test_seeds_that_scatter_take_from_a_difference_what_the_texts_alone_would_give_it() -> None:
     steady = exam(shares(0.8, 0.8, 0.8, 0.7, 0.7, 0.7, texts=1000))
     scattered = exam(shares(0.95, 0.8, 0.65, 0.85, 0.7, 0.55, texts=1000))

@@ -167,12 +167,20 @@ def row(model: nn.Module, split: TokenSplit, indices: np.ndarray, unused: int) -
         "input_ids": np.concatenate([split.input_ids[span] for span in spans]),
         "position_ids": np.concatenate([np.arange(first, first + span.stop - span.start) for span in spans]),
     }
+    if first and (arrays["input_ids"] == first - 1).any():
+        arrays["position_ids"] = np.concatenate([_positions(split.input_ids[span], first) for span in spans])
     if split.token_type_ids is not None:
         arrays["token_type_ids"] = np.concatenate([split.token_type_ids[span] for span in spans])
     fill = {"input_ids": split.pad_token_id, "position_ids": first, "token_type_ids": 0}
     return {
         name: np.pad(array.astype(np.int64), (0, unused), constant_values=fill[name]) for name, array in arrays.items()
     }
+
+
+def _positions(ids: np.ndarray, first: int) -> np.ndarray:
+    """Positions of the tokens of a text as RoBERTa has them: a padding token in it has `first` - 1, uncounted."""
+    counted = ids != first - 1
+    return np.where(counted, first - 1 + np.cumsum(counted), first - 1)
 
 
 def _first_tokens_logits(model: nn.Module, split: TokenSplit, indices: np.ndarray) -> torch.Tensor:

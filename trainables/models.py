@@ -354,7 +354,7 @@ def has_window(model: nn.Module) -> bool:
 
 
 def first_position(model: nn.Module) -> int:
-    """The position id of a text's first token: RoBERTa counts from the padding index + 1."""
+    """The position id of a text's first token: RoBERTa counts from the padding index + 1, and only other tokens."""
     config = unwrapped(model).config
     return config.pad_token_id + 1 if FAMILIES[config.model_type].positions_after_padding else 0
 

@@ -72,6 +72,19 @@ def test_logits_and_gradients_are_those_of_padded_texts(folders: dict[str, Path]
 
 
 @pytest.mark.parametrize("name", VARIANTS)
+def test_a_padding_token_within_a_text_is_read_as_in_padded_texts(folders: dict[str, Path], name: str) -> None:
+    """Who writes of tokenizers writes `<pad>`; RoBERTa counts no position for it."""
+    model = load(folders[name])
+    data = split(LENGTHS)
+    expected = forward.logits(model, data, np.arange(len(data)))
+    data.input_ids[data.offsets[:-1] + 1] = data.pad_token_id
+    data.input_ids[data.offsets[4]] = data.pad_token_id
+    found = forward.logits(model, data, np.arange(len(data)))
+    assert (found - expected).abs().max() > 1e-4
+    assert (found - forward.padded_logits(model, data, np.arange(len(data)))).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("name", VARIANTS)
 def test_the_gradient_of_a_batch_does_not_depend_on_its_passes(
     folders: dict[str, Path], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ from trainables.records import SPLITS, Split
 from trainables.stored_rows import StoredRows
 
 _CHUNK = 1_000
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,11 @@ def encode(tokenizer: Any, texts: list[str], pairs: list[str] | None, max_length
 def _token_ids(
     tokenizer: Any, texts: list[str], pairs: list[str] | None, max_length: int
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """Token ids and token type ids of each text, special tokens included, cut to `max_length` tokens."""
+    """Token ids and token type ids of each text, special tokens included, cut to `max_length` tokens.
+
+    A text that has none, as a blank one under a tokenizer without special tokens, is one padding token: a model reads
+    at least one token of each text, and would otherwise read the next text's.
+    """
     encoded = tokenizer(
         texts,
         pairs,
@@ -166,7 +170,8 @@ def _token_ids(
         return_token_type_ids=True,
         verbose=False,
     )
-    return encoded["input_ids"], encoded["token_type_ids"]
+    padding = _pad_token_id(tokenizer)
+    return [ids or [padding] for ids in encoded["input_ids"]], [types or [0] for types in encoded["token_type_ids"]]
 
 
 def _tokens_cut(
@@ -194,7 +199,9 @@ def _joined(lists: list[list[int]], dtype: type[np.generic]) -> np.ndarray:
 
 
 def _write(spec: TrialSpec, folder: Path) -> None:
-    tokenizer = _tokenizer(spec)
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(spec.model.path, local_files_only=True, trust_remote_code=False)
     uses_types = "token_type_ids" in tokenizer.model_input_names
     with new_directory(folder, replace=False) as scratch:
         for split in SPLITS:
@@ -206,19 +213,11 @@ def _write(spec: TrialSpec, folder: Path) -> None:
 def unknown_id(spec: TrialSpec) -> int | None:
     """The id that stands for what the tokenizer of a trial does not know; None where it knows everything.
 
-    To be asked once the tokens are there: they say it, but for those that an earlier version has made.
+    To be asked once the tokens are there: they say it.
     """
     about = read_json(CacheDirectory(Path(spec.cache)).tokens(key(spec)) / "tokens.json")
-    if "unk_token_id" in about:
-        found: int | None = about["unk_token_id"]
-        return found
-    return _unk_token_id(_tokenizer(spec))
-
-
-def _tokenizer(spec: TrialSpec) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(spec.model.path, local_files_only=True, trust_remote_code=False)
+    found: int | None = about["unk_token_id"]
+    return found
 
 
 def _unk_token_id(tokenizer: Any) -> int | None:

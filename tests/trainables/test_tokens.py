@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from transformers import AutoTokenizer
 
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.tiny_data import trial_spec
+from trainables import forward, models
 from trainables.arguments import TrialSpec
 from trainables.files import verify
 from trainables.tokens import encode, tokenize
+from trainables.training import predict_logits
 
 
 @pytest.fixture
@@ -94,6 +99,40 @@ def test_sentence_pairs_carry_the_type_of_each_token() -> None:
     expected = tiny_tokenizer()(["a good movie", "bad"], ["it was great", "no"], padding=True)
     assert batch["token_type_ids"].tolist() == expected["token_type_ids"]
     assert 1 in batch["token_type_ids"]
+
+
+def without_specials(folder: Path) -> Path:
+    """Make a model's tokenizer one that adds no [CLS] and no [SEP]."""
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"post_processor": None}))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "mpnet", "modernbert"])
+def test_a_text_without_any_token_is_one_of_its_own_and_reads_no_other(tmp_path: Path, name: str) -> None:
+    spec = trial_spec(without_specials(tiny_model(name, tmp_path / "model")), tmp_path)
+    model = models.load_model(spec.model, spec.labels, 1)
+    tokenizer = AutoTokenizer.from_pretrained(spec.model.path)
+    blank = [
+        predict_logits(model, encode(tokenizer, texts, None, 32), 8, "fp32")
+        for texts in (["", "good"], ["", "a bad film"])
+    ]
+    assert np.abs(blank[0][0] - blank[1][0]).max() < 1e-6
+    assert np.abs(blank[0][0] - blank[0][1]).max() > 1e-4
+    padded = forward.padded_logits(model, encode(tokenizer, ["", "good"], None, 32), np.arange(2))
+    assert np.abs(blank[0] - padded.detach().numpy()).max() < 1e-5
+
+
+def test_blank_texts_of_a_split_are_kept_where_the_tokenizer_gives_them_no_tokens(tmp_path: Path) -> None:
+    spec = trial_spec(without_specials(tiny_model("bert", tmp_path / "bert")), tmp_path)
+    path = Path(spec.data) / "train.parquet"
+    table = pq.read_table(path).to_pydict()
+    table["text"][3], table["text"][-1] = "", "  "
+    pq.write_table(pa.table(table, schema=pq.read_schema(path)), path)
+    found = tokenize(spec)["train"]
+    assert len(found) == 64
+    assert np.flatnonzero(found.lengths == 1).tolist() == [3, 63]
+    assert found.batch(np.array([3]))["input_ids"].tolist() == [[found.pad_token_id]]
 
 
 def test_an_interrupted_tokenisation_leaves_nothing_that_counts(

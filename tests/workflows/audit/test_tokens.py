@@ -11,7 +11,6 @@ from tests.tiny import tiny_model, tiny_spec, tiny_tokenizer
 from tests.workflows.audit.faulty import clean, prepared
 from trainables.arguments import ModelSpec
 from trainables.directory import CacheDirectory
-from trainables.files import new_directory, read_json, write_json
 from workflows.audit import checks, tokens
 from workflows.audit.finding import Checked, TokenFigures
 from workflows.config import CheckConfig
@@ -63,21 +62,6 @@ def test_tokens_are_made_once_and_opened_after_that(data: LabelledData, model: M
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert measured(data, model) == first
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
-
-
-def test_tokens_of_an_earlier_version_are_as_good(data: LabelledData, model: ModelSpec) -> None:
-    first = measured(data, model)
-    (folder,) = [
-        path for path in CacheDirectory(data.directory.parents[1]).tokens("x").parent.iterdir() if path.is_dir()
-    ]
-    about = read_json(folder / "tokens.json")
-    del about["unk_token_id"]
-    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with new_directory(folder) as scratch:
-        for name in kept.keys() - {"COMMIT", "tokens.json"}:
-            (scratch / name).write_bytes(kept[name])
-        write_json(scratch / "tokens.json", about)
-    assert measured(data, model) == first
 
 
 def test_tokens_that_another_process_is_making_are_not_waited_for_for_ever(

@@ -201,7 +201,7 @@ def _labelled(assigned: Assigned, config: DataConfig, notes: list[str]) -> tuple
     frame["group"] = None
     if config.group_column is not None:
         frame["group"] = as_text(source[config.group_column], f"data.group_column '{config.group_column}'")
-    notes.extend(_dropped_notes(assigned, labels) + several_note(labels.names))
+    notes.extend([*labels.notes, *_dropped_notes(assigned, labels), *several_note(labels.names)])
     notes.extend(blank_note(frame["text"], "data.text_column"))
     return frame.reset_index(drop=True), labels
 

@@ -22,11 +22,15 @@ _JOINS = ("|", ";", ",", "/", "+", "&")
 
 @dataclass(frozen=True)
 class Labels:
-    """`names[id]` is a class; `ids` has one per row, −1 where the row's label is dropped; `dropped` counts those."""
+    """`names[id]` is a class; `ids` has one per row, −1 where the row's label is dropped; `dropped` counts those.
+
+    `notes` are sentences on how a mapping was read where it could be read in two ways.
+    """
 
     names: tuple[str, ...]
     ids: np.ndarray
     dropped: dict[str, int]
+    notes: tuple[str, ...] = ()
 
 
 def as_text(values: pd.Series, setting: str) -> pd.Series:
@@ -63,25 +67,37 @@ def encode(
 ) -> Labels:
     """Give each row its class id.
 
-    A mapping's key matches a ClassLabel's name or the raw value; rows that no key matches get −1 and are counted.
-    Raises BadInput for a key that matches nothing.
+    A mapping's keys are all names of a ClassLabel, or all raw values; rows that no key matches get −1 and are counted.
+    Raises BadInput for a key that matches nothing, and for keys of both kinds.
     """
-    final = name if mapping is None else mapped(raw, name, mapping)
+    final, notes = (name, ()) if mapping is None else mapped(raw, name, mapping)
     present = set(final.dropna().unique())
     if mapping is not None:
-        _check_keys(mapping, raw, name)
         order = list(dict.fromkeys(mapping.values()))
     else:
         order = [item for item in class_names if item in present] if class_names else sorted(present)
     ids = final.map({item: index for index, item in enumerate(order)}).fillna(-1).to_numpy("int64")
     dropped = name.where(name.notna(), raw)[ids < 0].value_counts()
-    return Labels(tuple(order), ids, {str(key): int(count) for key, count in sorted(dropped.items())})
+    return Labels(tuple(order), ids, {str(key): int(count) for key, count in sorted(dropped.items())}, notes)
 
 
-def mapped(raw: pd.Series, name: pd.Series, mapping: dict[str, str]) -> pd.Series:
-    """The mapping's value for each row, missing where no key matches."""
-    by_name = name.map(mapping)
-    return by_name.where(by_name.notna(), raw.map(mapping))
+def mapped(raw: pd.Series, name: pd.Series, mapping: dict[str, str]) -> tuple[pd.Series, tuple[str, ...]]:
+    """The mapping's value for each row, missing where no key matches, and notes on how its keys were read.
+
+    That is decided once for all of them: names of classes may look like ids ("1" to "5" for the ids 0 to 4), and a key
+    that was read as both would put two classes under one name. Raises BadInput as `encode` does.
+    """
+    names, values = set(name.dropna().unique()), set(raw.dropna().unique())
+    _check_keys(mapping, names, values)
+    if not names.issuperset(mapping):
+        return raw.map(mapping), ()
+    found = name.map(mapping)
+    if not values.issuperset(mapping) or found.equals(raw.map(mapping)):
+        return found, ()
+    return found, (
+        f"the keys of data.labels ({shown(mapping)}) are names of classes and raw values too, of other rows; they were "
+        f"taken for names. If raw values are meant, write their names: {_renamed(raw, name, mapping)}",
+    )
 
 
 def check_classes(labels: Labels, setting: str) -> None:
@@ -137,10 +153,22 @@ def _scalar_text(value: Any) -> str:
     return text
 
 
-def _check_keys(mapping: dict[str, str], raw: pd.Series, name: pd.Series) -> None:
-    found = sorted(set(name.dropna().unique()))
-    known = set(found) | set(raw.dropna().unique())
+def _check_keys(mapping: dict[str, str], names: set[str], values: set[str]) -> None:
     for key in mapping:
-        if key not in known:
-            near = nearest(key, found[:_SHOWN])
+        if key not in names | values:
+            near = nearest(key, sorted(names)[:_SHOWN])
             raise BadInput(f"data.labels: no row has the label '{key}'; {near}")
+    if names.issuperset(mapping) or values.issuperset(mapping):
+        return
+    named = next(key for key in mapping if key not in values)
+    raw = next(key for key in mapping if key not in names)
+    raise BadInput(
+        f"data.labels: '{named}' is the name of a class, but '{raw}' a raw value; the keys must be all names "
+        f"({shown(sorted(names))}) or all raw values ({shown(sorted(values))})"
+    )
+
+
+def _renamed(raw: pd.Series, name: pd.Series, mapping: dict[str, str]) -> str:
+    """A mapping of raw values, as one that means the same by their names."""
+    names = dict(zip(raw, name, strict=True))
+    return "{" + shown(f"{names[key]}: {value}" for key, value in mapping.items()) + "}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -227,11 +228,15 @@ def test_labels_are_named_and_ordered(tmp_path, case, kind):
     }
 
 
-def class_label(folder: Path, values: list[int], splits: dict[str, int] | None = None) -> str:
+def class_label(
+    folder: Path,
+    values: list[int],
+    splits: dict[str, int] | None = None,
+    names: Sequence[str] = ("zeta", "alpha", "never"),
+) -> str:
     import datasets
 
-    names = ["zeta", "alpha", "never"]
-    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=list(names))})
     texts = [f"text {index}" for index in range(len(values))]
     data = datasets.Dataset.from_dict({"text": texts, "label": values}, features=features)
     (folder / "source").mkdir()
@@ -248,12 +253,45 @@ def test_class_label_gives_names_and_order_and_a_class_without_rows_none(tmp_pat
     assert all(data.labels[label] == ("zeta", "alpha")[row % 2] for row, label in whole(data)[["row", "label"]].values)
 
 
-@pytest.mark.parametrize("mapping", [{"alpha": "a", "zeta": "z"}, {"1": "a", "0": "z"}, {"alpha": "a", "0": "z"}])
-def test_a_mapping_matches_class_label_names_and_raw_ids(tmp_path, mapping):
+@pytest.mark.parametrize("mapping", [{"alpha": "a", "zeta": "z"}, {"1": "a", "0": "z"}])
+def test_a_mapping_matches_class_label_names_or_raw_ids(tmp_path, mapping):
     data = run(tmp_path, class_label(tmp_path, [0, 1, 2] * 20), labels=mapping)
     assert data.labels == ("a", "z")
     assert data.dropped_labels == {"never": 20}
     assert all(data.labels[label] == "za"[row % 3] for row, label in whole(data)[["row", "label"]].values)
+
+
+STARS = ("1", "2", "3", "4", "5")
+
+
+@pytest.mark.parametrize(
+    ("mapping", "rows"),
+    [
+        ({"1": "low", "5": "high"}, {0: "low", 4: "high"}),
+        ({"0": "bad", "1": "bad", "4": "good"}, {0: "bad", 1: "bad", 4: "good"}),
+        ({name: name for name in STARS}, dict(enumerate(STARS))),
+    ],
+)
+def test_names_that_look_like_ids_are_taken_for_one_of_the_two_in_the_whole_mapping(tmp_path, mapping, rows):
+    """Names "1" to "5" for the ids 0 to 4, as of stars: only one reading fits all keys."""
+    data = run(tmp_path, class_label(tmp_path, [0, 1, 2, 3, 4] * 20, names=STARS), labels=mapping)
+    frame = whole(data)
+    assert {row % 5: data.labels[label] for row, label in frame[["row", "label"]].values} == rows
+    assert len(frame) == 20 * len(rows)
+    assert not any("data.labels" in note for note in data.notes)
+
+
+def test_where_keys_may_be_names_and_ids_they_are_names_and_it_is_said(tmp_path):
+    data = run(tmp_path, class_label(tmp_path, [0, 1, 2, 3, 4] * 20, names=STARS), labels={"1": "low", "4": "high"})
+    assert {row % 5: data.labels[label] for row, label in whole(data)[["row", "label"]].values} == {0: "low", 3: "high"}
+    (note,) = (note for note in data.notes if "data.labels" in note)
+    assert note.endswith("were taken for names. If raw values are meant, write their names: {2: low, 5: high}")
+
+
+def test_keys_of_which_some_are_names_and_some_ids_are_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"data\.labels: 'alpha' is the name of a class, but '0' a raw value") as caught:
+        run(tmp_path, class_label(tmp_path, [0, 1, 2] * 20), labels={"alpha": "a", "0": "z"})
+    assert "all names (alpha, never, zeta) or all raw values (0, 1, 2)" in str(caught.value)
 
 
 def test_a_hidden_test_set_is_named_as_such(tmp_path):

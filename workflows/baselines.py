@@ -6,6 +6,7 @@ is plain values, written as JSON and never pickled; `load_baseline` gives the sa
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from abc import abstractmethod
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 # Inverse strength of regularisation: strong to weak, half a decade apart.
 _C_GRID = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+# What a term is: a word of two characters or more (sklearn's default), where train has none a word of any length, else
+# a character. The last one finds something in every text, an empty term where there is no character.
+_TOKEN_PATTERNS = (r"(?u)\b\w\w+\b", r"(?u)\b\w+\b", r"\S|^")
 _KIND = "baseline"
 
 
@@ -95,10 +99,11 @@ class Majority(Baseline):
 class Tfidf(Baseline):
     """TF-IDF of words and word pairs into logistic regression; its regularisation is chosen on validation.
 
-    The strong linear baseline of Wang and Manning (2012), with word 1–2-grams and sublinear counts. `classes` are the
-    ids that train holds, `terms` the features in order of column, each with the number of train texts that hold it
-    (of `texts` in all; idf is made of these, as in sklearn with smooth_idf). `coefficients` has a row per class, or
-    one for two classes; the other fields are arguments of sklearn's TfidfVectorizer.
+    The strong linear baseline of Wang and Manning (2012), with word 1–2-grams and sublinear counts; characters stand in
+    for words where train has none. `classes` are the ids that train holds, `terms` the features in order of column,
+    each with the number of train texts that hold it (of `texts` in all; idf is made of these, as in sklearn with
+    smooth_idf). `coefficients` has a row per class, or one for two classes; the other fields are arguments of sklearn's
+    TfidfVectorizer.
     """
 
     classes: tuple[int, ...]
@@ -128,11 +133,9 @@ class Tfidf(Baseline):
     @classmethod
     def fit(cls, train: Texts, validation: Texts, labels: tuple[str, ...], metric: Metric) -> Self:
         import numpy as np
-        from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
 
-        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-        known = vectorizer.fit_transform(train.texts)
+        vectorizer, known = _fitted_vectorizer(train.texts)
         held_out = vectorizer.transform(validation.texts)
 
         def value(model: Any) -> float:
@@ -263,6 +266,20 @@ def _logits(probabilities: np.ndarray) -> np.ndarray:
     import numpy as np
 
     return np.log(np.clip(probabilities, 1e-12, 1))
+
+
+def _fitted_vectorizer(texts: list[str]) -> tuple[Any, Any]:
+    """sklearn's vectorizer by the first pattern that finds a term, and the features of the texts (texts, terms)."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    *longer, last = _TOKEN_PATTERNS
+    for pattern in longer:
+        vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=pattern)
+        # How sklearn says that there is no term.
+        with contextlib.suppress(ValueError):
+            return vectorizer, vectorizer.fit_transform(texts)
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=last)
+    return vectorizer, vectorizer.fit_transform(texts)
 
 
 def _spread(probabilities: np.ndarray, present: Sequence[int] | np.ndarray, classes: int) -> np.ndarray:

@@ -91,6 +91,33 @@ def test_tfidf_gives_the_probabilities_of_the_sklearn_pipeline_it_was_fitted_wit
     assert again == fitted
 
 
+@pytest.mark.parametrize(
+    ("texts", "terms"),
+    [
+        (("M K T A Y", "P Q R"), {"m", "m k", "p"}),
+        (("😀 😀", "👎"), {"😀", "😀 😀", "👎"}),
+        (("", ""), {""}),
+    ],
+)
+def test_texts_without_a_word_of_two_characters_have_a_baseline_too(
+    texts: tuple[str, str], terms: set[str], tmp_path: Path
+) -> None:
+    """Protein sequences, emoji, and texts that are all blank."""
+    rows = 40
+    columns = {"text": list(texts) * (rows // 2), "text_pair": pa.nulls(rows, pa.string()), "label": [0, 2] * 20}
+    for split in ("train", "validation", "test"):
+        pq.write_table(pa.table({"row": range(rows), **columns}), tmp_path / f"{split}.parquet")
+    directory = TrialDirectory(tmp_path / "tfidf")
+    result = run_baseline("tfidf", tmp_path, LABELS, "accuracy", directory)
+    assert result.metrics["test/accuracy"] == (1.0 if any(texts) else 0.5)
+    again = load_baseline(directory)
+    assert isinstance(again, Tfidf)
+    assert terms <= set(again.terms)
+    logits = pq.read_table(directory.predictions, filters=[("split", "==", "test")])["logits"]
+    told = np.stack(logits.to_numpy(zero_copy_only=False))
+    assert np.array_equal(again.logits(columns["text"]).astype("float32"), told)
+
+
 def test_the_two_sentences_of_a_pair_are_read_as_in_training(data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "pairs"
     folder.mkdir()

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import AliasChoices, Field
 
 from trainables.arguments import Frozen
-from trainables.errors import Reason
+from trainables.errors import WORTH_ANOTHER_TRY, Reason
 from trainables.files import read_json, write_json
 
 Status = Literal["PENDING", "RUNNING", "DONE", "STOPPED", "FAILED"]
@@ -134,6 +134,11 @@ class Result(Record):
     @property
     def seconds(self) -> float:
         return (self.ended - self.started) / 1000
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a result stays: what failed for want of a worker, of memory on it, or of time is tried again."""
+        return self.status != "FAILED" or self.reason not in WORTH_ANOTHER_TRY
 
     def outcome(self) -> dict[str, Any]:
         """What the driver shows of the end of a trial: status, metrics, and why it failed."""

@@ -80,7 +80,7 @@ def estimate(prepared: Prepared, slots: int) -> Footprint:
     waiting = {
         trial.trial_id: trial
         for trial in planned
-        if trial.trial_id not in results or not trials.is_final(results[trial.trial_id])
+        if trial.trial_id not in results or not results[trial.trial_id].is_final
     }
     sizes = _Sizes(len(prepared.data.labels), prepared.data.rows["train"])
     found = {trial_id: sizes.of(trial.model, trial.freeze, trial.training) for trial_id, trial in waiting.items()}

@@ -63,9 +63,7 @@ def what_is_left(prepared: Prepared, precision: Precision) -> Left:
     search, planner = prepared.config.search, prepared.planner(precision)
     planned = prepared.plan(precision)
     known = trials.results(prepared, planned)
-    finished = {
-        trial.trial_id for trial in planned if trial.trial_id in known and trials.is_final(known[trial.trial_id])
-    }
+    finished = {trial.trial_id for trial in planned if trial.trial_id in known and known[trial.trial_id].is_final}
     waiting = trials.unfinished(planned, groups(planned, search, prepared.earlier), finished)
     later = trials.expected_count(prepared, planned, precision) - len(planned)
     drawn: list[PlannedTrial] = []

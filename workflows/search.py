@@ -158,7 +158,8 @@ ALGORITHMS = {
 def tried(planner: Planner, sweep: SweepDirectory) -> list[tuple[Draw, list[PlannedTrial]]]:
     """The points of the present space that the sweep directory knows, each with its trials, in the order of drawing.
 
-    Known is what Optuna has drawn, and whatever else has a result: a grid or random search in the same directory.
+    Known is what Optuna has drawn, and whatever else has a result that stays: a grid or random search in the same
+    directory.
     Points that another space had, or that would mean another trial today, are left out.
     """
     blocks = space.parse(planner.config.search)
@@ -167,7 +168,7 @@ def tried(planner: Planner, sweep: SweepDirectory) -> list[tuple[Draw, list[Plan
         directory = TrialDirectory(path)
         stored = read_json(directory.spec) if directory.spec.exists() else {}
         drawn = stored.get("drawn")
-        if not stored or (drawn is None and not directory.result.exists()):
+        if not stored or (drawn is None and not _has_ended(directory)):
             continue
         draw = planner.find(blocks, TrialSpec.model_validate(stored["spec"]))
         if draw is not None:
@@ -192,6 +193,11 @@ def point_ending(directories: Sequence[TrialDirectory], metric: Metric) -> Endin
         return Ending("FAIL")
     values = [result.metrics[f"validation/{metric}"] for result in results if result.status == "DONE"]
     return Ending("COMPLETE", statistics.fmean(values))
+
+
+def _has_ended(directory: TrialDirectory) -> bool:
+    """Whether a trial has a result that a sweep does not clear to try again."""
+    return directory.result.exists() and Result.read(directory.result).is_final
 
 
 def _by_epoch(directories: Sequence[TrialDirectory], metric: Metric) -> dict[int, float]:

@@ -122,7 +122,7 @@ def _finished(prepared: Prepared) -> Outcome | None:
     planned = prepared.plan(prepared.earlier["precision"])
     results = trials.results(prepared, planned)
     names = [trial.trial_id for trial in planned] + list(prepared.config.baselines)
-    if any(name not in results or not trials.is_final(results[name]) for name in names):
+    if any(name not in results or not results[name].is_final for name in names):
         return None
     if not trials.all_drawn(prepared, prepared.earlier["precision"]):
         return None

@@ -12,7 +12,6 @@ from typing import Any
 from rich.console import Console
 
 from trainables.arguments import Precision, TrialSpec
-from trainables.errors import WORTH_ANOTHER_TRY
 from trainables.files import write_json
 from trainables.records import Result
 from workflows import manifest, plan, space
@@ -42,11 +41,6 @@ def waiting(prepared: Prepared, planned: Sequence[PlannedTrial]) -> list[Planned
     return [] if draws else [trial for trial in planned if trial.trial_id not in known]
 
 
-def is_final(result: Result) -> bool:
-    """Whether a result stays: what failed for want of a worker, of memory on it, or of time is tried again."""
-    return result.status != "FAILED" or result.reason not in WORTH_ANOTHER_TRY
-
-
 def all_drawn(prepared: Prepared, precision: Precision) -> bool:
     """Whether the search has no more points to draw than those that are planned."""
     draws = ALGORITHMS[prepared.config.search.algorithm].draws
@@ -56,7 +50,7 @@ def all_drawn(prepared: Prepared, precision: Precision) -> bool:
 def lay_out(prepared: Prepared, trial: PlannedTrial, precision: Precision) -> None:
     """Write what a worker needs to run a trial, and clear a result that is worth another try."""
     directory = prepared.sweep.trial(trial.trial_id)
-    if directory.result.exists() and not is_final(Result.read(directory.result)):
+    if directory.result.exists() and not Result.read(directory.result).is_final:
         directory.result.unlink()
     spec = spec_of(prepared, trial, precision)
     shown = {"name": trial.name, "axes": trial.axes, "drawn": trial.drawn}

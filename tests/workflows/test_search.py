@@ -32,8 +32,12 @@ class Sweep:
         self.search = Drawn(self.planner, self.directory, self.lay_out)
 
     def lay_out(self, trials: list[PlannedTrial]) -> None:
+        """As `workflows.trials` does: a result that is worth another try is cleared."""
         self.drawn += trials
         for trial in trials:
+            result = self.directory.trial(trial.trial_id).result
+            if result.exists() and not Result.read(result).is_final:
+                result.unlink()
             stored = {"spec": spec(trial).model_dump(mode="json"), "drawn": trial.drawn}
             write_json(self.directory.trial(trial.trial_id).spec, stored)
 
@@ -159,6 +163,23 @@ def test_what_a_grid_has_finished_is_known_and_what_it_has_not_begun_is_not(tmp_
     sweep.end(grid[0].trial_id)
     assert [trials[0].trial_id for _, trials in tried(sweep.planner, sweep.directory)] == [grid[0].trial_id]
     assert len(Sweep(tmp_path, 3).run()) == 2
+
+
+@pytest.mark.parametrize("reason", ["infra", "host-oom", "timeout"])
+def test_what_a_grid_would_try_again_is_not_taken_over_but_may_be_drawn(tmp_path: Path, reason: str) -> None:
+    """Its result is cleared before that, and what Optuna never drew would then be planned and never run."""
+    sweep = Sweep(tmp_path, 3)
+    grid = sweep.planner.trials(next(iter(_grid_values(sweep))))
+    sweep.lay_out(grid)
+    sweep.end(grid[0].trial_id, status="FAILED", reason=reason)
+    small = [{"model": "m", "freeze": "full", "learning_rate": 1e-5}]
+    for space, count in ((SPACE, 3), (small, 1)):
+        again = Sweep(tmp_path, count, space=space)
+        planned = ALGORITHMS["optuna"].planned(again.planner, again.directory)
+        again.lay_out(planned)
+        after = Sweep(tmp_path, count, space=space)
+        assert len(after.run()) == count
+        assert all(after.directory.trial(trial.trial_id).result.exists() for trial in planned + after.drawn)
 
 
 def _grid_values(sweep: Sweep) -> list[dict[str, Any]]:

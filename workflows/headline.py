@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trainables.arguments import Metric, better
+from workflows import points
 from workflows.plan import number
 from workflows.verdict import Compared, Verdict
 
@@ -129,6 +131,30 @@ def find(
         verdict=tuple(_verdict(rows, best, verdict)) if verdict else (),
         versus=tuple(_versus(best, row) for row in _baselines(rows)),
     )
+
+
+def on_lost_seeds(rows: Sequence[Row], champion: str | None, metric: Metric) -> list[str]:
+    """A sentence where lost seeds decided which trial is the champion, or where its own point has lost some.
+
+    `rows` are those of the whole leaderboard, best first.
+    """
+    best = next((row for row in rows if champion and row["trial_id"] == champion), None)
+    if best is None:
+        return []
+    if best["point_id"] in points.with_losses(rows):
+        return [
+            f"No point finished all its seeds. {point_name(best)} ranks first by the mean of {_survivors(rows, best)}; "
+            "the others failed or were stopped."
+        ]
+    behind = points.set_back(rows)
+    first = next((row for row in rows if row["status"] == "DONE" and row["point_id"] in behind), None)
+    if first is None or not better(metric, first["point_mean"], than=best["point_mean"]):
+        return []
+    return [
+        f"{point_name(first)} has a better {metric_name(metric)} on validation than the champion's point "
+        f"({first['point_mean']:.4f} against {best['point_mean']:.4f}), but as the mean of {_survivors(rows, first)}; "
+        "the others failed or were stopped, so it ranks after the points that finished theirs."
+    ]
 
 
 def interval(ends: tuple[float, float]) -> str:
@@ -265,6 +291,11 @@ def _ship(names: dict[str, Row], best: Row, verdict: Verdict) -> str:
     test = [found for found in verdict.test if found.other == cheapest["point_id"] and found.other != _TFIDF]
     told = f" (champion minus it on test: {in_numbers(test[0], verdict.reported)})" if test else ""
     return f"{text}; the cheapest alternative is {_called(cheapest)}{price}{told}."
+
+
+def _survivors(rows: Sequence[Row], row: Row) -> str:
+    seeds = [other["status"] for other in rows if other["point_id"] == row["point_id"]]
+    return f"{seeds.count('DONE')} of its {len(seeds)} seeds"
 
 
 def _several(names: dict[str, Row], points: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """Results to ranks. Derived from the sweep directory alone, so it can be rebuilt at any time.
 
-Points rank by the mean of the validation metric over their seeds, trials within their point. Baselines rank among
-them and are never champion; STOPPED come after all DONE; FAILED have no rank. Test scores are shown, never read.
+Points rank by the mean of the validation metric over their seeds, trials within their point; points of which a seed
+failed or was stopped come after those of which none did. Baselines rank among them and are never champion; STOPPED come
+after all DONE; FAILED have no rank. Test scores are shown, never read.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from trainables.directory import SweepDirectory
 from trainables.files import read_json, write_json, write_text
 from trainables.records import Result
 from trainables.redaction import redact
-from workflows import confidence, knobs, verdict
-from workflows.headline import point_name
+from workflows import confidence, knobs, points, verdict
+from workflows.headline import on_lost_seeds, point_name
 from workflows.plan import PlannedTrial
 from workflows.spreadsheet import as_csv
 from workflows.verdict import Verdict
@@ -37,8 +38,8 @@ Row = dict[str, Any]
 class Leaderboard:
     """Ranked rows, best first, with the columns of the design; `champion` is a trial id, or None if none is DONE.
 
-    `verdict` is None where the predictions have not been looked at. `warnings` are sentences on trials that did not do
-    what they were told (`workflows.knobs`).
+    `verdict` is None where the predictions have not been looked at. `warnings` are sentences on points that
+    did not finish all their seeds (`workflows.points`) and trials that did not do what they were told (`.knobs`).
     """
 
     metric: Metric
@@ -78,7 +79,8 @@ class Leaderboard:
         done = [row for row in rows if row["kind"] == "trial" and row["status"] == "DONE"]
         several = len({row.get("seed") for row in done}) > 1
         names = {row["trial_id"]: point_name(row) + (f" · seed {row.get('seed')}" if several else "") for row in done}
-        return replace(self, rows=rows, verdict=found, warnings=knobs.findings(sweep, names))
+        warnings = [*on_lost_seeds(rows, self.champion, self.metric), *knobs.findings(sweep, names)]
+        return replace(self, rows=rows, verdict=found, warnings=warnings)
 
     def write(self, sweep: SweepDirectory) -> None:
         """Write leaderboard.json and leaderboard.csv."""
@@ -106,7 +108,8 @@ def build(
     for row in rows:
         row |= (costs or {}).get(row["trial_id"], {})
     _add_point_statistics(rows, f"validation/{metric}")
-    rows = sorted(rows, key=lambda row: _order(row, rows, metric))
+    behind = points.set_back(rows)
+    rows = sorted(rows, key=lambda row: _order(row, rows, behind, metric))
     for rank, row in enumerate((row for row in rows if row["status"] in _RANKED), start=1):
         row["rank"] = rank
     champion = next((row["trial_id"] for row in rows if row["kind"] == "trial" and row["status"] == "DONE"), None)
@@ -163,8 +166,10 @@ def _add_point_statistics(rows: list[Row], key: str) -> None:
             row["point_std"] = statistics.stdev(same) if len(same) > 1 else None
 
 
-def _order(row: Row, rows: list[Row], metric: Metric) -> tuple[Any, ...]:
-    """Sort key: the state, then the point (mean, loss, parameters, id), then the trial in it (metric, loss, id)."""
+def _order(row: Row, rows: list[Row], behind: set[str], metric: Metric) -> tuple[Any, ...]:
+    """Sort key: the state, whether the point is set back, the point (mean, loss, parameters, id), then the trial in it
+    (metric, loss, id).
+    """
     if row["status"] not in _RANKED:
         return (len(_RANKED), row["status"], row["trial_id"])
     sign = 1 if metric == "loss" else -1
@@ -172,7 +177,8 @@ def _order(row: Row, rows: list[Row], metric: Metric) -> tuple[Any, ...]:
     mean, mean_loss = value, loss
     if row["status"] == "DONE":
         mean, mean_loss = row["point_mean"], statistics.fmean(other["validation/loss"] for other in _point(rows, row))
-    point = (sign * mean, mean_loss, row["trainable_parameters"] or 0, row["point_id"])
+    is_behind = row["status"] == "DONE" and row["point_id"] in behind
+    point = (is_behind, sign * mean, mean_loss, row["trainable_parameters"] or 0, row["point_id"])
     return (_RANKED.index(row["status"]), *point, sign * value, loss, row["trial_id"])
 
 

@@ -180,19 +180,19 @@ def tried(planner: Planner, sweep: SweepDirectory) -> list[tuple[Draw, list[Plan
 def point_ending(directories: Sequence[TrialDirectory], metric: Metric) -> Ending | None:
     """How a point has ended, from the trials of its seeds; None while one of them has no result.
 
-    Its value is the mean of the best validation metric over its DONE seeds, as in the leaderboard. Where a scheduler
-    has stopped a seed, the point counts as pruned, with its mean after each epoch.
+    Its value is the mean of the best validation metric over its seeds, as in the leaderboard. Where a seed has failed,
+    the point has: the mean of those that survived would draw the search to where seeds fail. Where a scheduler has
+    stopped a seed, the point counts as pruned, with its mean after each epoch.
     """
     if not all(directory.result.exists() for directory in directories):
         return None
     results = [Result.read(directory.result) for directory in directories]
     statuses = {result.status for result in results}
+    if "FAILED" in statuses:
+        return Ending("FAIL")
     if "STOPPED" in statuses:
         return Ending("PRUNED", by_epoch=_by_epoch(directories, metric))
-    if "DONE" not in statuses:
-        return Ending("FAIL")
-    values = [result.metrics[f"validation/{metric}"] for result in results if result.status == "DONE"]
-    return Ending("COMPLETE", statistics.fmean(values))
+    return Ending("COMPLETE", statistics.fmean(result.metrics[f"validation/{metric}"] for result in results))
 
 
 def _has_ended(directory: TrialDirectory) -> bool:

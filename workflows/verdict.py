@@ -2,7 +2,8 @@
 choosing has flattered.
 
 Ties are decided by predictions on validation, which chose the champion; test only reports. Neither changes the
-champion. A point is compared as a whole, with all its finished seeds. Sentences are in `workflows.headline`.
+champion. A point is compared as a whole, with all its seeds; one that lost seeds and therefore ranks after the others
+(`workflows.points`) is not. Sentences are in `workflows.headline`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pydantic import Field, ValidationError
 from trainables.arguments import Frozen, Metric
 from trainables.directory import SweepDirectory, TrialDirectory
 from trainables.errors import CorruptFile
+from workflows.points import set_back
 from workflows.soundness import read_predictions
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ class _Split:
 
 @dataclass(frozen=True)
 class _Answers:
-    """An exam, and which of its runs make each point or baseline, best point first."""
+    """An exam, and which of its runs make each point or baseline that is compared, best point first."""
 
     exam: Exam
     runs: dict[str, int]
@@ -126,7 +128,9 @@ def judge(
     done.sort(key=lambda row: row["trial_id"] != champion)
     splits, unusable = _read(sweep, [(row["trial_id"], row["kind"]) for row in done], classes)
     done.sort(key=lambda row: row["rank"])
-    known = {split: _answers(found, done, classes) for split, found in splits.items()}
+    behind = set_back(rows)
+    compared = [row for row in done if row["point_id"] not in behind]
+    known = {split: _answers(found, compared, classes) for split, found in splits.items()}
     added: dict[str, Row] = (
         {name: _intervals(known["test"], run) for name, run in known["test"].runs.items()} if known else {}
     )
@@ -138,13 +142,13 @@ def judge(
     point = best["point_id"]
     others = [name for name in validation.points if name != point]
     decided = _compared(validation, metric, [(point, name) for name in others], len(others) + 1)
-    same = {compared.other for compared in decided if not compared.is_real} | {point}
-    for row in done:
+    same = {found.other for found in decided if not found.is_real} | {point}
+    for row in compared:
         if row["trial_id"] in added:
             added[row["trial_id"]]["tied"] = row["point_id"] in same
-    kinds = {row["point_id"]: row["kind"] for row in done}
+    kinds = {row["point_id"]: row["kind"] for row in compared}
     # What the sentences claim of test is one family, however many points were tried; those are another.
-    pair = _frozen_and_full(done, best, validation.points)
+    pair = _frozen_and_full(compared, best, validation.points)
     baselines = [(point, name) for name in others if kinds[name] == "baseline"]
     claims = _compared(test, reported, [*baselines, *([pair] if pair else [])])
     runners_up = _compared(test, reported, [(point, name) for name in others if kinds[name] == "trial"])
@@ -156,7 +160,7 @@ def judge(
         validation=decided,
         test=claims[: len(baselines)] + runners_up,
         freezing=claims[-1] if pair else None,
-        alternative=_cheapest(done, best, same),
+        alternative=_cheapest(compared, best, same),
         choice=_choice(validation.exam, candidates, metric),
         unusable=unusable,
     )

@@ -104,6 +104,37 @@ def test_a_trial_that_ran_out_of_memory_shows_how_many_texts_fitted_and_ranks_as
     assert shown == [("b1", 4), ("a1", None), ("majority", None)]
 
 
+SEEDS = (1, 2, 3)
+STABLE = {f"stable{seed}": done(0.89 + 0.005 * seed) for seed in SEEDS}
+STOPPED = done(0.99).model_copy(update={"status": "STOPPED"})
+
+
+@pytest.mark.parametrize("lost", [failed(), STOPPED])
+def test_a_point_that_lost_seeds_ranks_after_those_that_did_not_and_after_no_baseline_otherwise(lost: Result) -> None:
+    planned = [trial(point, seed) for point in ("fragile", "stable", "weak") for seed in SEEDS]
+    results = {"fragile1": done(0.91), "fragile2": lost, "fragile3": lost, **STABLE}
+    results |= {f"weak{seed}": done(0.5) for seed in SEEDS} | {"tfidf": done(0.8, kind="baseline")}
+    board = build(planned, results, ["tfidf"], "accuracy")
+    finished = [row["trial_id"] for row in board.rows if row["status"] == "DONE"]
+    assert finished == ["stable3", "stable2", "stable1", "tfidf", "weak1", "weak2", "weak3", "fragile1"]
+    assert board.champion == "stable3"
+    assert board.row("fragile1")["point_mean"] == 0.91
+    assert board.row("fragile1")["rank"] == 8
+
+
+def test_seeds_that_have_not_run_yet_do_not_set_a_point_back() -> None:
+    planned = [trial(point, seed) for point in ("begun", "stable") for seed in SEEDS]
+    assert build(planned, {"begun1": done(0.91), **STABLE}, [], "accuracy").champion == "begun1"
+
+
+def test_where_every_point_has_lost_seeds_they_rank_by_what_is_left_among_the_baselines() -> None:
+    planned = [trial(point, seed) for point in "ab" for seed in SEEDS]
+    results = {"a1": done(0.7), "a2": failed(), "a3": failed(), "b1": done(0.8), "b2": failed(), "b3": STOPPED}
+    board = build(planned, results | {"tfidf": done(0.75, kind="baseline")}, ["tfidf"], "accuracy")
+    assert [row["trial_id"] for row in board.rows[:4]] == ["b1", "tfidf", "a1", "b3"]
+    assert board.champion == "b1"
+
+
 def test_the_files_hold_the_columns_of_the_design_and_inert_text(tmp_path: Path) -> None:
     evil = MODEL.model_copy(update={"name": "=cmd|' /C calc'!A0"})
     build([trial("a", model=evil)], {"a1": done(0.6)}, ["majority"], "accuracy").write(SweepDirectory(tmp_path))

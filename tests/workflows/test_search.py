@@ -202,14 +202,17 @@ def test_stopped_and_failed_seeds_decide_how_a_point_has_ended(tmp_path: Path) -
     names = [trial.trial_id for trial in sweep.drawn]
     sweep.end(names[0], 0.75)
     assert point_ending([one, two], "accuracy") is None
-    sweep.end(names[1], status="FAILED", reason="oom")
+    for status in ("DONE", "STOPPED", "FAILED"):
+        sweep.end(names[0], 0.75, status=status, reason="nan" if status == "FAILED" else None)
+        sweep.end(names[1], status="FAILED", reason="oom")
+        found = point_ending([one, two], "accuracy")
+        assert found is not None
+        assert found.state == "FAIL"
+    sweep.end(names[0], 0.75)
+    sweep.end(names[1], 0.25)
     found = point_ending([one, two], "accuracy")
     assert found is not None
-    assert (found.state, found.value) == ("COMPLETE", 0.75)
-    sweep.end(names[0], status="FAILED", reason="nan")
-    found = point_ending([one, two], "accuracy")
-    assert found is not None
-    assert found.state == "FAIL"
+    assert (found.state, found.value) == ("COMPLETE", 0.5)
     for name, accuracies in ((names[0], (0.25, 0.5)), (names[1], (0.75,))):
         for number, accuracy in enumerate(accuracies, start=1):
             epoch(sweep.directory, name, number, accuracy=accuracy)

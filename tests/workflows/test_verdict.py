@@ -153,18 +153,66 @@ def test_freezing_is_judged_by_the_best_points_of_one_model_on_test(tmp_path: Pa
     assert Made(tmp_path / "full", {"m": (300, 300)}).verdict.freezing is None
 
 
-def test_a_point_is_compared_with_all_its_seeds(tmp_path: Path) -> None:
-    trials = [Trial(seed=seed, own_id=f"full{seed}") for seed in (1, 2, 3)]
-    trials += [Trial("head", seed=seed, own_id=f"head{seed}") for seed in (1, 2)]
-    made = sweeps.make(tmp_path / "reviews", trials, labels=("no", "yes"))
-    for name, right in {"full1": 330, "full2": 320, "full3": 310, "head1": 200, "head2": 300}.items():
+def seeded(root: Path, ends: Mapping[str, int | str]) -> SweepDirectory:
+    """Points by their policies with a seed each, as in `full1`: on how many texts it is right, or how else it ended."""
+    trials = [
+        Trial(name[:-1], seed=int(name[-1]), own_id=name, status=end if isinstance(end, str) else "DONE")
+        for name, end in ends.items()
+    ]
+    made = sweeps.make(root / "reviews", trials, labels=("no", "yes"))
+    for name, right in ends.items():
         path = made.trial(name).spec
         stored = read_json(path)
         stored["spec"]["point_id"] = name[:-1]
         write_json(path, stored)
-        answered(made.trial(name), {"validation": right, "test": right})
+        if isinstance(right, int):
+            answered(made.trial(name), {"validation": right, "test": right})
     for name in ("majority", "tfidf"):
         answered(made.baseline(name), {"validation": 200, "test": 200})
+    return made
+
+
+@pytest.mark.parametrize("lost", ["FAILED", "STOPPED"])
+def test_a_point_that_lost_seeds_is_not_compared_and_it_is_said_where_it_would_have_won(
+    tmp_path: Path, lost: str
+) -> None:
+    sweep = seeded(tmp_path, {"full1": 300, "full2": 304, "head1": 380, "head2": lost, "top-21": 250, "top-22": 250})
+    read = content.read(sweep)
+    assert read.champion is not None and read.champion.run_id == "full2"
+    verdict = read.verdict
+    assert verdict is not None and set(by_other(verdict.validation)) == {"top-2", "tfidf", "majority"}
+    assert {row["trial_id"] for row in read.rows if row["tied"]} == {"full1", "full2"}
+    assert verdict.choice is not None
+    assert (verdict.choice.score, verdict.choice.points) == (pytest.approx(304 / 400), 2)
+    assert read.headline is not None and read.headline.verdict[0].startswith("Ship MiniLM · full")
+    (said,) = (warning for warning in read.warnings if "seeds" in warning)
+    assert said == (
+        "MiniLM · head · lr 5e-05 has a better accuracy on validation than the champion's point (0.9500 against "
+        "0.7550), but as the mean of 1 of its 2 seeds; the others failed or were stopped, so it ranks after the points "
+        "that finished theirs."
+    )
+    row = next(row for row in read.rows if row["trial_id"] == "head1")
+    assert row["test/accuracy_low"] < 0.95 < row["test/accuracy_high"]
+
+
+def test_lost_seeds_that_decided_nothing_are_not_mentioned(tmp_path: Path) -> None:
+    read = content.read(seeded(tmp_path, {"full1": 300, "full2": 304, "head1": 280, "head2": "FAILED"}))
+    assert not any("seeds" in warning for warning in read.warnings)
+
+
+def test_a_champion_whose_own_point_lost_seeds_is_said_to_be(tmp_path: Path) -> None:
+    read = content.read(seeded(tmp_path, {"full1": 300, "full2": "STOPPED", "head1": 280, "head2": "FAILED"}))
+    assert read.champion is not None and read.champion.run_id == "full1"
+    assert read.verdict is not None and "head" in by_other(read.verdict.validation)
+    assert (
+        "No point finished all its seeds. MiniLM · full · lr 5e-05 ranks first by the mean of 1 of its 2 seeds; the "
+        "others failed or were stopped."
+    ) in read.warnings
+
+
+def test_a_point_is_compared_with_all_its_seeds(tmp_path: Path) -> None:
+    ends = {"full1": 330, "full2": 320, "full3": 310, "head1": 200, "head2": 300}
+    made = seeded(tmp_path, ends)
     verdict = content.read(made).verdict
     assert verdict is not None
     found = by_other(verdict.validation)["head"]
@@ -172,7 +220,7 @@ def test_a_point_is_compared_with_all_its_seeds(tmp_path: Path) -> None:
     assert found.difference == pytest.approx(320 / 400 - 250 / 400)
     # One of two seeds is as good as the champion: what the seeds do takes away what 400 texts would prove.
     assert not found.is_real and by_other(verdict.validation)["tfidf"].is_real
-    assert {row["trial_id"] for row in content.read(made).rows if row["tied"]} == {*(t.own_id for t in trials)}
+    assert {row["trial_id"] for row in content.read(made).rows if row["tied"]} == set(ends)
     assert verdict.choice is not None and (verdict.choice.points, verdict.choice.trials) == (2, 5)
 
 

@@ -54,11 +54,14 @@ def board(content: Content) -> Section:
 
 
 def doubts(content: Content) -> Section | None:
-    """Trials that did not do what they were told."""
+    """Points without all their seeds, and trials that did not do what they were told."""
     if not content.warnings:
         return None
-    lead = "A knob that does nothing, or a run that learns nothing, makes a comparison mean less than it seems to."
-    return Section("doubts", "Did the knobs do anything?", lead, [Paragraph(text) for text in content.warnings])
+    lead = (
+        "A point whose seeds did not all finish, a knob that does nothing, or a run that learns nothing makes a "
+        "comparison mean less than it seems to."
+    )
+    return Section("doubts", "What to look at again", lead, [Paragraph(text) for text in content.warnings])
 
 
 def _classes(content: Content) -> Table:

@@ -47,6 +47,18 @@ def make_folder(folder: Path) -> None:
     folder.mkdir(parents=ATTEMPTS not in folder.parts, exist_ok=True)
 
 
+def is_listed(path: Path) -> bool:
+    """Whether a file is there, by the listing of its folder.
+
+    On NFS a client that has once looked a name up in vain may go on to say so for half a minute after another node has
+    made the file. Opening the folder asks the server, and what it says goes for names looked up later too.
+    """
+    try:
+        return path in path.parent.iterdir()
+    except FileNotFoundError:
+        return False
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file atomically: readers see the old content or the new, never a part."""
     make_folder(path.parent)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from trainables.arguments import TrialSpec, better
 from trainables.directory import TrialDirectory
 from trainables.errors import Reason
-from trainables.files import read_json
+from trainables.files import is_listed, read_json
 from trainables.records import EpochRecord, Result
 
 
@@ -77,7 +77,12 @@ class Loss:
 
 
 def record_lost(directory: TrialDirectory, loss: Loss, times: int) -> Result:
-    """Record a trial that is given up, because its worker was lost again and again, and how it was lost last."""
+    """Record a trial that is given up, because its worker was lost again and again, and how it was lost last.
+
+    A result that is there stays, and is returned: a worker may have been lost after it had written one.
+    """
+    if is_listed(directory.result):
+        return Result.read(directory.result)
     result = Result(
         kind="trial",
         trial_id=directory.root.name,

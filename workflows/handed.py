@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from trainables.directory import TrialDirectory
+from trainables.files import is_listed
 from workflows import attempts
 from workflows.endings import Loss, record_lost
 
@@ -134,4 +135,5 @@ class Handed:
 
 
 def _unfinished(group: Group) -> Group:
-    return [trial for trial in group if not trial.result.exists()]
+    """Those without a result. Another node may have written it just now, so the folder is listed."""
+    return [trial for trial in group if not is_listed(trial.result)]

@@ -143,6 +143,18 @@ def test_while_trials_run_one_of_them_may_come_back(tmp_path: Path) -> None:
     assert handed.next() == b
 
 
+def test_a_result_that_the_folder_lists_counts_where_looking_its_name_up_does_not_find_it(tmp_path: Path) -> None:
+    """As on NFS, where a name that was looked up in vain stays unknown for a while; here it is a link to nowhere."""
+    handed, (a, b) = taken(tmp_path)
+    for group in (a, b):
+        group[0].result.symlink_to("elsewhere.json")
+        assert not group[0].result.exists()
+    handed.ended(a)
+    handed.lost(b, Loss())
+    assert handed.open == []
+    assert [trial.root.name for trial in handed.next() or []] == ["c"]
+
+
 def taken(tmp_path: Path) -> tuple[Handed, Sequence[Group]]:
     """The first two of four groups are handed out."""
     sweep = begin(tmp_path / "sweep", trials=NAMES)

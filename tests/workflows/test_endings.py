@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.recorded import TRIALS, begin, epoch
+from tests.recorded import TRIALS, begin, epoch, result
 from trainables.records import EpochRecord, Result
 from workflows.endings import Loss, record_lost, record_stopped
 
@@ -16,13 +16,13 @@ def test_a_stopped_trial_has_its_best_validation_scores_so_far_and_no_test(tmp_p
     for number, accuracy in enumerate((0.4, 0.8, 0.8, 0.6), start=1):
         epoch(sweep, TRIALS[0], number, accuracy=accuracy)
     directory = sweep.trial(TRIALS[0])
-    result = record_stopped(directory)
-    assert Result.read(directory.result) == result
-    assert (result.status, result.reason, result.epoch, result.step) == ("STOPPED", None, 2, 6)
-    assert result.metrics == {"validation/accuracy": 0.8, "validation/loss": 0.7, "validation/f1_macro": 0.4}
-    assert result.evaluations == {}
-    assert result.started == EpochRecord.read(directory.epoch(1)).timestamp - 1000
-    assert result.ended > result.started
+    stopped = record_stopped(directory)
+    assert Result.read(directory.result) == stopped
+    assert (stopped.status, stopped.reason, stopped.epoch, stopped.step) == ("STOPPED", None, 2, 6)
+    assert stopped.metrics == {"validation/accuracy": 0.8, "validation/loss": 0.7, "validation/f1_macro": 0.4}
+    assert stopped.evaluations == {}
+    assert stopped.started == EpochRecord.read(directory.epoch(1)).timestamp - 1000
+    assert stopped.ended > stopped.started
 
 
 def test_a_stopped_trial_says_how_many_texts_fitted_the_device(tmp_path: Path) -> None:
@@ -49,6 +49,14 @@ def test_a_lost_trial_has_failed_and_says_why_as_far_as_that_is_known(
 ) -> None:
     directory = begin(tmp_path / "sweep").trial(TRIALS[0])
     record_lost(directory, loss, 3)
-    result = Result.read(directory.result)
-    assert (result.status, result.reason, result.trial_id) == ("FAILED", reason, TRIALS[0])
-    assert said in (result.message or "")
+    lost = Result.read(directory.result)
+    assert (lost.status, lost.reason, lost.trial_id) == ("FAILED", reason, TRIALS[0])
+    assert said in (lost.message or "")
+
+
+def test_a_trial_that_has_a_result_is_not_given_up(tmp_path: Path) -> None:
+    sweep = begin(tmp_path / "sweep")
+    result(sweep, TRIALS[0])
+    directory = sweep.trial(TRIALS[0])
+    assert record_lost(directory, Loss(), 3) == Result.read(directory.result)
+    assert Result.read(directory.result).status == "DONE"

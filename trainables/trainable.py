@@ -54,16 +54,21 @@ def _reporter(spec: TrialSpec, watchdog: Watchdog) -> Callable[[dict[str, Any]],
     """Send values to the driver under the key `trial`, because Tune keeps `trial_id` for its own."""
     from ray import tune
 
-    metric = f"validation/{spec.training.metric_for_best_model}"
-
     def report(values: dict[str, Any]) -> None:
-        if "epoch" in values and "metrics" in values and values["epoch"] < spec.training.num_train_epochs:
-            values = values | {SCORE: values["metrics"][metric]}
+        if "epoch" in values and "metrics" in values:
+            values = values | score(spec, values["epoch"], values["metrics"])
         # A stopped trial waits here until its process is needed for another one.
         with watchdog.paused():
             tune.report({"trial": spec.trial_id, "status": "RUNNING"} | values)
 
     return report
+
+
+def score(spec: TrialSpec, epoch: int, metrics: dict[str, float]) -> dict[str, float]:
+    """What a report after an epoch says to a scheduler: SCORE, or nothing after the last one."""
+    if epoch >= spec.training.num_train_epochs:
+        return {}
+    return {SCORE: metrics[f"validation/{spec.training.metric_for_best_model}"]}
 
 
 def prepare_process(gpus: float) -> None:

@@ -19,11 +19,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from trainables.arguments import Metric
+from trainables.arguments import Metric, TrialSpec
 from trainables.directory import TrialDirectory
 from trainables.errors import InfrastructureError
+from trainables.files import read_json
 from trainables.records import EpochRecord
-from trainables.trainable import SCORE, train_group
+from trainables.trainable import SCORE, score, train_group
 from workflows import attempts, cluster
 from workflows.cluster import Request
 from workflows.endings import Loss, record_stopped
@@ -52,7 +53,7 @@ class Halving:
 
     A trial that reaches a rung, `grace_period` × `reduction_factor`^k epochs, is stopped unless its validation
     `metric` is among the best 1/`reduction_factor` that reached it. `max_epochs` is the most that a trial trains;
-    `tried` are trials that have ended before, whose epochs count on the rungs.
+    `tried` are trials that may have trained before, to their end or not, whose epochs count on the rungs.
     """
 
     metric: Metric
@@ -215,13 +216,16 @@ def _searcher(handed: Handed, on_idle: Callable[[], None]) -> Any:
 def _scheduler(halving: Halving, seen: Sequence[TrialDirectory]) -> Any:
     """Ray's ASHA, its rungs filled with what has run before: a continued sweep judges as one that never paused.
 
-    It knows trials by their folders: Tune has a new name for one that was lost and is run again.
+    It knows trials by their folders: Tune has a new name for one that was lost and is run again. Such a one will report
+    what comes after its committed epochs, so these are put on the rungs when it is added.
     """
     from ray.tune.schedulers import ASHAScheduler
 
     class Rungs(ASHAScheduler):
         def on_trial_add(self, controller: Any, trial: Any) -> None:
             super().on_trial_add(controller, _named(trial))
+            for report in _reported(TrialDirectory(Path(trial.config["trials"][0]))):
+                super().on_trial_result(controller, _named(trial), report)
 
         def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> Any:
             return super().on_trial_result(controller, _named(trial), result)
@@ -244,11 +248,18 @@ def _scheduler(halving: Halving, seen: Sequence[TrialDirectory]) -> Any:
     for directory in dict.fromkeys([*halving.tried, *seen]):
         earlier = SimpleNamespace(config={"trials": [str(directory.root)]})
         scheduler.on_trial_add(None, earlier)
-        for record in map(EpochRecord.read, directory.epochs()):
-            found = {"epoch": record.epoch, SCORE: record.metrics[f"validation/{halving.metric}"]}
-            scheduler.on_trial_result(None, earlier, found)
         scheduler.on_trial_remove(None, earlier)
     return scheduler
+
+
+def _reported(directory: TrialDirectory) -> list[dict[str, Any]]:
+    """What a trial's worker has reported after each epoch that it has committed, as far as a scheduler reads it."""
+    epochs = directory.epochs()
+    if not epochs:
+        return []
+    spec = TrialSpec.model_validate(read_json(directory.spec)["spec"])
+    records = map(EpochRecord.read, epochs)
+    return [{"epoch": record.epoch, **score(spec, record.epoch, record.metrics)} for record in records]
 
 
 def _named(trial: Any) -> Any:

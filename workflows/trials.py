@@ -6,7 +6,7 @@ manifest before a worker gets it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -118,7 +118,7 @@ def run(
             trial_timeout=seconds(config.resources.trial_timeout),
             on_report=on_report,
             log=sweep.driver_log,
-            halving=_halving(prepared, finished) if config.search.scheduler == "asha" else None,
+            halving=_halving(prepared, planned) if config.search.scheduler == "asha" else None,
         )
         # Whoever lost its process could not tell the driver how it ended.
         for trial_id in board.unfinished():
@@ -174,12 +174,12 @@ def unfinished(
     return [group for group in left if group]
 
 
-def _halving(prepared: Prepared, finished: Iterable[str]) -> Halving:
+def _halving(prepared: Prepared, planned: Sequence[PlannedTrial]) -> Halving:
     search, training = prepared.config.search, prepared.config.training
     return Halving(
         metric=training.metric_for_best_model,
         grace_period=search.grace_period,
         reduction_factor=search.reduction_factor,
         max_epochs=space.largest(space.parse(search), "num_train_epochs", training.num_train_epochs),
-        tried=[prepared.sweep.trial(trial_id) for trial_id in finished],
+        tried=[prepared.sweep.trial(trial.trial_id) for trial in planned],
     )

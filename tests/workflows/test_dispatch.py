@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.recorded import begin, epoch, result
+from tests.workflows.test_plan import config, spec
+from tests.workflows.test_plan import trials as planned_by
 from trainables.directory import SweepDirectory
 from trainables.errors import InfrastructureError
+from trainables.files import read_json, write_json
 from trainables.records import Result
 from trainables.trainable import SCORE
 from workflows import dispatch as module
@@ -19,8 +22,10 @@ from workflows.cluster import Request
 from workflows.dispatch import Halving, dispatch
 from workflows.endings import Loss
 from workflows.handed import Group, Handed
+from workflows.prepare import Prepared
 from workflows.search import Listed
 from workflows.silence import Silence
+from workflows.trials import _halving
 
 NAMES = ("a", "b", "c", "d")
 STARVED = Loss(for_memory=True)
@@ -181,33 +186,91 @@ def test_nothing_is_started_where_there_is_no_group(tmp_path: Path, monkeypatch:
 def test_rungs_know_what_earlier_runs_have_trained(tmp_path: Path, metric: Any, good: float, bad: float) -> None:
     sweep = begin(tmp_path / "sweep", trials=NAMES)
     for name, accuracy in (("a", 0.6), ("b", 0.8)):
+        told(sweep, name, num_train_epochs=8, metric_for_best_model=metric)
         for number in (1, 2, 3):
             epoch(sweep, name, number, accuracy=accuracy)
     tried = [sweep.trial(name) for name in "ab"]
     for earlier in ((tried, ()), ((), tried), (tried[:1], tried)):
-        decide = scheduler(metric, *earlier)
+        decide = asha(metric, *earlier)
         assert decide("c", good) == "CONTINUE"
-        assert scheduler(metric, *earlier)("c", bad) == "STOP"
-    assert scheduler(metric, (), ())("c", bad) == "CONTINUE"
+        assert asha(metric, *earlier)("c", bad) == "STOP"
+    assert asha(metric, (), ())("c", bad) == "CONTINUE"
 
 
 @pytest.mark.slow
 def test_a_trial_that_was_lost_is_on_the_rungs_once(tmp_path: Path) -> None:
-    decide = scheduler("accuracy", (), ())
+    decide = asha("accuracy", (), ())
     for name, score in (("a", 0.5), ("a", 0.5), ("b", 0.9)):
         assert decide(name, score) == "CONTINUE"
     # Below the middle of 0.5 and 0.9, above that of 0.5, 0.5 and 0.9.
     assert decide("c", 0.65) == "STOP"
 
 
-def scheduler(metric: Any, tried: Any, seen: Any) -> Callable[[str, float], str]:
-    """What a scheduler says to a trial after its second epoch; recorded epochs have a loss of 0.7."""
-    found = module._scheduler(Halving(metric, 1, 2, 8, tried), seen)
+@pytest.mark.slow
+def test_the_last_epoch_of_a_trial_is_on_no_rung_as_it_was_not_while_it_ran(tmp_path: Path) -> None:
+    sweep = begin(tmp_path / "sweep", trials=NAMES)
+    told(sweep, "a", num_train_epochs=2)
+    told(sweep, "b", num_train_epochs=4)
+    for name, accuracy in (("a", 0.9), ("b", 0.6)):
+        for number in (1, 2):
+            epoch(sweep, name, number, accuracy=accuracy)
+    decide = asha("accuracy", [sweep.trial(name) for name in "ab"], ())
+    assert decide("c", 0.65) == "CONTINUE"
 
-    def decide(name: str, score: float) -> str:
-        trial = SimpleNamespace(trial_id=object(), config={"trials": [f"trials/{name}"]})
+
+@pytest.mark.slow
+def test_a_trial_that_was_interrupted_is_on_the_rungs_before_it_goes_on_and_is_not_judged_there_by_a_later_epoch(
+    tmp_path: Path,
+) -> None:
+    sweep = begin(tmp_path / "sweep", trials=NAMES)
+    for name, accuracy in (("a", 0.9), ("b", 0.6)):
+        told(sweep, name, num_train_epochs=8)
+        for number in (1, 2):
+            epoch(sweep, name, number, accuracy=accuracy)
+    # Of a driver before this one, and of a worker that was lost before it could report.
+    for tried in ([sweep.trial(name) for name in "ab"], [sweep.trial("a")]):
+        decide = asha("accuracy", tried, ())
+        assert decide("b", 0.1, 3, sweep) == "CONTINUE"
+        # Below the middle of 0.9 and 0.6; with 0.1 it would be above.
+        assert decide("c", 0.7) == "STOP"
+
+
+@pytest.mark.slow
+def test_what_is_planned_counts_on_the_rungs_whether_it_has_ended_or_not(tmp_path: Path) -> None:
+    sweep = SweepDirectory(tmp_path / "sweep")
+    search = {"scheduler": "asha", "grace_period": 1, "reduction_factor": 2}
+    found = config(tmp_path, [{"model": "m", "learning_rate": [1e-5, 2e-5]}], search=search)
+    ended, interrupted = planned = planned_by(found)
+    for trial, accuracy in ((ended, 0.9), (interrupted, 0.6)):
+        write_json(sweep.trial(trial.trial_id).spec, {"spec": spec(trial).model_dump(mode="json")})
+        epoch(sweep, trial.trial_id, 1, accuracy=accuracy)
+    result(sweep, ended.trial_id)
+    halving = _halving(cast(Prepared, SimpleNamespace(config=found, sweep=sweep)), planned)
+    for score, said in ((0.8, "CONTINUE"), (0.7, "STOP")):
+        assert scheduler(halving)("another", score, 1) == said
+
+
+def told(sweep: SweepDirectory, name: str, **training: Any) -> None:
+    """Change what a laid-out trial is told of its training."""
+    path = sweep.trial(name).spec
+    stored = read_json(path)
+    stored["spec"]["training"] |= training
+    write_json(path, stored)
+
+
+def asha(metric: Any, tried: Any, seen: Any) -> Callable[..., str]:
+    return scheduler(Halving(metric, 1, 2, 8, tried), seen)
+
+
+def scheduler(halving: Halving, seen: Any = ()) -> Callable[..., str]:
+    """What a scheduler says to a trial after its second epoch, or another; recorded epochs have a loss of 0.7."""
+    found = module._scheduler(halving, seen)
+
+    def decide(name: str, score: float, number: int = 2, sweep: SweepDirectory | None = None) -> str:
+        folder = sweep.trial(name).root if sweep else f"trials/{name}"
+        trial = SimpleNamespace(trial_id=object(), config={"trials": [str(folder)]})
         found.on_trial_add(None, trial)
-        return str(found.on_trial_result(None, trial, {"epoch": 2, SCORE: score}))
+        return str(found.on_trial_result(None, trial, {"epoch": number, SCORE: score}))
 
     return decide
 

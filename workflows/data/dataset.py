@@ -34,9 +34,9 @@ class LabelledData(Frozen):
     """Splits that are ready to be trained on, and what was decided on the way.
 
     `directory` holds train.parquet, validation.parquet and test.parquet with the columns row (int64, in the source,
-    from 0), text, text_pair (null where there is none) and label (int64, an index into `labels`). `classes` counts
-    the rows of each label per split; `dropped_*` count the rows left out, by their label, their split, or because
-    another split has their text.
+    from 0; in the first one where several held the same texts), text, text_pair (null where there is none) and label
+    (int64, an index into `labels`). `classes` counts the rows of each label per split; `dropped_*` count the rows left
+    out, by their label, their split, or because another split has their text.
     """
 
     labels: tuple[str, ...]
@@ -79,6 +79,7 @@ def prepare(
     fingerprint = fingerprint_of(frame, labels.names)
     progress("writing the splits")
     _write(frame, cache.data(fingerprint))
+    notes.extend(_numbering_note(frame, cache.data(fingerprint), config.path))
     return LabelledData(
         labels=labels.names,
         rows={split: int((frame["split"] == split).sum()) for split in SPLITS},
@@ -327,3 +328,21 @@ def _write(frame: pd.DataFrame, directory: Path) -> None:
         for split in SPLITS:
             part = frame.loc[frame["split"] == split, schema.names]
             pq.write_table(pa.Table.from_pandas(part, schema, preserve_index=False), scratch / f"{split}.parquet")
+
+
+def _numbering_note(frame: pd.DataFrame, directory: Path, path: str) -> list[str]:
+    """A note where the folder is from another source of the same texts, such as one with more rows that are dropped.
+
+    Its numbers of rows stay: predictions were recorded by them, and are compared and shown by them.
+    """
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    for split in SPLITS:
+        stored = pq.read_table(directory / f"{split}.parquet", columns=["row"])["row"].to_numpy()
+        if not np.array_equal(stored, frame.loc[frame["split"] == split, "row"].to_numpy()):
+            return [
+                "rows are numbered as in an earlier source of the same texts, by which sweeps in this storage have "
+                f"recorded predictions; in {path} some have other numbers"
+            ]
+    return []

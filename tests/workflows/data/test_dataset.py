@@ -174,6 +174,20 @@ def test_a_whole_folder_is_used_again_and_a_damaged_one_is_written_again(tmp_pat
     verify(run(tmp_path, table()).directory)
 
 
+def test_it_is_said_where_rows_are_numbered_as_in_an_earlier_source_of_the_same_texts(tmp_path):
+    frame = table(62, label=["x", "y"] * 30 + ["z", "z"])
+    frame = pd.concat([frame.iloc[-2:], frame.iloc[:-2]])
+    settings = {"labels": {"x": "x", "y": "y"}}
+    first = run(tmp_path, frame, **settings)
+    without = run(tmp_path, frame[frame["label"] != "z"], **settings)
+    assert without.directory == first.directory
+    assert [note for note in without.notes if "numbered" in note] == [
+        "rows are numbered as in an earlier source of the same texts, by which sweeps in this storage have recorded "
+        f"predictions; in {tmp_path / 'data.parquet'} some have other numbers"
+    ]
+    assert not any("numbered" in note for note in [*first.notes, *run(tmp_path, frame, **settings).notes])
+
+
 def test_another_seed_gives_other_splits_of_the_same_size(tmp_path):
     one, two = run(tmp_path, table(), seed=1), run(tmp_path, table(), seed=2)
     assert one.rows == two.rows and one.fingerprint != two.fingerprint

@@ -29,6 +29,7 @@ from workflows import confidence, inference
 from workflows.config import ErrorsConfig
 from workflows.tracking import artifacts, content, store
 from workflows.tracking.mark import Mark, RunMark
+from workflows.tracking.uploads import Uploads
 
 SWEEP_TAG = "fleetune.sweep_id"
 TRIAL_TAG = "fleetune.trial_id"
@@ -72,8 +73,8 @@ class _InAHurry(Exception):
 class Mirror:
     """Brings an MLflow store in line with a sweep directory. Not for use by several threads at once.
 
-    After an error, call `deliver` again: it looks in the store for what was done and sends the rest. `sent` counts
-    what has arrived, so that others can see progress.
+    After an error, call `deliver` again: it looks in the store for what was done and sends the rest. `arrived` and
+    `allowance` let others see progress.
     """
 
     def __init__(self, sweep: SweepDirectory, uri: str, experiment: str) -> None:
@@ -82,13 +83,24 @@ class Mirror:
         self.experiment = experiment
         self.client = store.open_client(uri)
         self.problems: list[str] = []
-        self.sent = 0
         # Asked before each figure: whoever is being ended has time for states, not for drawing.
         self.in_a_hurry: Callable[[], bool] = lambda: False
+        self._sent = 0
+        self._uploads = Uploads()
         self._mark: Mark | None = None
         self._seen: dict[str, tuple[Any, ...]] = {}
         self._cost_files: dict[str, Path] = {}
         self._drawing_from = 0.0
+
+    @property
+    def arrived(self) -> int:
+        """How much has arrived in the store: grows with every epoch, result and file of a model."""
+        return self._sent + self._uploads.arrived
+
+    @property
+    def allowance(self) -> float:
+        """For how many seconds `arrived` may stand still, because a large file is on its way."""
+        return self._uploads.allowance
 
     def deliver(self, *, live: bool = False) -> None:
         """Send whatever the store has not got. `live`: workers are busy, so figures may wait.
@@ -134,10 +146,12 @@ class Mirror:
             checkpoint = registry.checkpoint_hash(folder)
             if run.published != checkpoint:
                 if manifest["config"]["tracking"]["checkpoints"] != "none":
-                    registry.log_checkpoint(self.client, run.run_id, folder)
+                    registry.log_checkpoint(self.client, run.run_id, folder, self._uploads)
                 run.published = checkpoint
+                # Registering may take long, and a process that is ended in it leaves no other mark.
+                mark.write(self.sweep)
             if register_as and mark.registered != [register_as, trial_id, checkpoint]:
-                registry.register(self.client, run.run_id, folder, register_as, trial_id)
+                registry.register(self.client, run.run_id, folder, register_as, trial_id, self._uploads)
                 mark.registered = [register_as, trial_id, checkpoint]
 
     @contextlib.contextmanager
@@ -225,7 +239,7 @@ class Mirror:
         for record in child.records[len(run.epochs) :]:
             store.log_metrics(self.client, run.run_id, content.epoch_metrics(record))
             run.epochs.append(record.timestamp)
-            self.sent += 1
+            self._sent += 1
         if child.result and run.ended != child.ended:
             self._deliver_result(run, child, child.result, manifest["labels"])
         if child.result and drawing and not run.artifacts:
@@ -235,7 +249,7 @@ class Mirror:
             metrics = content.inference_metrics(child.cost, child.result)
             store.log_metrics(self.client, run.run_id, metrics)
             run.measured = child.cost.measured
-            self.sent += 1
+            self._sent += 1
         self._seen[name] = seen
 
     def _cost_file(self, name: str, kind: str) -> Path | None:
@@ -279,7 +293,7 @@ class Mirror:
         status = content.RUN_STATUS[result.status]
         self.client.set_terminated(run.run_id, status, result.ended)
         run.status, run.ended, run.artifacts = status, result.ended, False
-        self.sent += 1
+        self._sent += 1
 
     def _deliver_artifacts(self, run: RunMark, child: Child, result: Result, manifest: dict[str, Any]) -> None:
         started = time.monotonic()
@@ -296,7 +310,7 @@ class Mirror:
             calibrated = content.calibration_metrics(confidence.columns(child.directory), result)
             store.log_metrics(self.client, run.run_id, calibrated)
         run.artifacts = True
-        self.sent += 1
+        self._sent += 1
         self._drawing_from = time.monotonic() + _DRAWING_SHARE * (time.monotonic() - started)
 
     def _go_on(self) -> None:

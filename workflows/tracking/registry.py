@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from trainables.errors import BadInput, InfrastructureError, nearest
 from trainables.files import is_committed, new_directory, read_json, sha256_file, sha256_json
 from trainables.redaction import redact
 from workflows.tracking.store import is_refusal, open_client
+from workflows.tracking.uploads import Uploads
 
 ALIAS = "champion"
 _TRIAL_TAG = "fleetune.trial_id"
@@ -33,9 +35,13 @@ def checkpoint_hash(folder: Path) -> str:
     return sha256_json({path.name: sha256_file(path) for path in sorted(folder.glob("*.safetensors"))})
 
 
-def log_checkpoint(client: Any, run_id: str, folder: Path) -> None:
+def log_checkpoint(client: Any, run_id: str, folder: Path, uploads: Uploads) -> None:
     """Store a model directory as `checkpoint/` of a run."""
-    client.log_artifacts(run_id, str(folder), "checkpoint")
+
+    def put(path: str, parent: str | None) -> None:
+        client.log_artifact(run_id, path, f"checkpoint/{parent}" if parent else "checkpoint")
+
+    uploads.send(folder, run_id, put)
 
 
 def pack(folder: Path) -> Path:
@@ -58,13 +64,13 @@ def _packed(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.mlflow")
 
 
-def register(client: Any, run_id: str, folder: Path, name: str, trial_id: str) -> str:
+def register(client: Any, run_id: str, folder: Path, name: str, trial_id: str, uploads: Uploads) -> str:
     """Make a model directory `name`@champion and return its version. It is packed here where nobody has done so.
 
     A new version is made only where no version has these weights of this trial; else the alias moves to that one.
     """
     tags = {_TRIAL_TAG: trial_id, _CHECKPOINT_TAG: checkpoint_hash(folder)}
-    version = _version_with(client, name, tags) or _new_version(client, run_id, folder, name, tags)
+    version = _version_with(client, name, tags) or _new_version(client, run_id, folder, name, tags, uploads)
     client.set_registered_model_alias(name, ALIAS, version)
     return version
 
@@ -98,20 +104,23 @@ def _version_with(client: Any, name: str, tags: dict[str, str]) -> str | None:
     return None
 
 
-def _new_version(client: Any, run_id: str, folder: Path, name: str, tags: dict[str, str]) -> str:
+def _new_version(client: Any, run_id: str, folder: Path, name: str, tags: dict[str, str], uploads: Uploads) -> str:
     """Log the directory in MLflow's transformers flavour, tied to its run, and register that.
 
-    `mlflow.transformers.log_model` would do the same through the process's active run and tracking URI.
+    What an earlier try has logged is used. `mlflow.transformers.log_model` would do the same through the process's
+    active run and tracking URI.
     """
-    from mlflow.entities import LoggedModelOutput
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     packed = pack(folder)
-    experiment_id = client.get_run(run_id).info.experiment_id
-    logged = client.create_logged_model(experiment_id, name=name, source_run_id=run_id, tags=tags)
-    _describe(packed, logged, run_id)
-    client.log_model_artifacts(logged.model_id, str(packed))
-    client.finalize_logged_model(logged.model_id, "READY")
-    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    run = client.get_run(run_id)
+    logged = _logged_model(client, run, name, tags)
+    if logged.status != LoggedModelStatus.READY:
+        _describe(packed, logged, run_id)
+        uploads.send(packed, logged.model_id, partial(client.log_model_artifact, logged.model_id))
+        client.finalize_logged_model(logged.model_id, "READY")
+    if logged.model_id not in [output.model_id for output in run.outputs.model_outputs]:
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     _create_name(client, name)
     # Not models:/<id>, which a SQLite registry looks up in the process's own store.
     source = logged.artifact_location
@@ -119,6 +128,15 @@ def _new_version(client: Any, run_id: str, folder: Path, name: str, tags: dict[s
         name, source, run_id, tags, description=_description(folder), model_id=logged.model_id
     )
     return str(made.version)
+
+
+def _logged_model(client: Any, run: Any, name: str, tags: dict[str, str]) -> Any:
+    """The logged model of a run with a name and tags: that of a try that came to no version, else a new one."""
+    condition = " AND ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    for logged in client.search_logged_models([run.info.experiment_id], condition):
+        if (logged.source_run_id, logged.name) == (run.info.run_id, name):
+            return logged
+    return client.create_logged_model(run.info.experiment_id, name=name, source_run_id=run.info.run_id, tags=tags)
 
 
 def _describe(packed: Path, logged: Any, run_id: str) -> None:

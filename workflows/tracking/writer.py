@@ -32,6 +32,8 @@ _INTERVAL = 5.0
 # What another try will not cure; anything else may be the store.
 _DEFECTS = (CorruptFile, TypeError, AttributeError, LookupError, AssertionError)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+# How often `finish` looks whether something has arrived.
+_LOOK = 1.0
 
 
 def default_uri(storage: Path) -> str:
@@ -87,7 +89,8 @@ class Writer:
         self._finishing = threading.Event()
         self._ended = threading.Event()
         self._status = ""
-        self._deadline = float("inf")
+        self._timeout, self._deadline = 0.0, float("inf")
+        self._arrived = 0
         self._live = True
         self._delivered = False
         self._refused = False
@@ -136,21 +139,18 @@ class Writer:
         """Deliver all that is left, end every run, and say whether that worked.
 
         `status` is the parent's: FINISHED, FAILED or KILLED. Waits for as long as something arrives at least every
-        `timeout` seconds; after KILLED for `timeout` seconds in all, so that states come through but perhaps not
-        every figure. Where even the states are not through by then, though the store refuses nothing, they have
-        `for_states` seconds more.
+        `timeout` seconds, or a file of a model is on its way; after KILLED for `timeout` seconds in all, so that states
+        come through but perhaps not every figure. Where even the states are not through by then, though the store
+        refuses nothing, they have `for_states` seconds more.
         """
-        self._status, self._deadline = status, time.monotonic() + timeout
+        self._status, self._timeout = status, timeout
+        self._deadline = time.monotonic() + timeout
         self._finishing.set()
         self._wake.set()
-        while self._thread.is_alive():
-            before = self._mirror.sent if self._mirror else 0
-            self._deadline = time.monotonic() + timeout
-            self._thread.join(timeout + 1)
-            if status == "KILLED" and self.last_error is None:
-                self._ended.wait(for_states)
-            if status == "KILLED" or before == (self._mirror.sent if self._mirror else 0):
-                break
+        while self._thread.is_alive() and (left := self._left() + 1) > 0:
+            self._thread.join(min(left, _LOOK))
+        if status == "KILLED" and self.last_error is None:
+            self._ended.wait(for_states)
         if self._thread.is_alive():
             self.last_error = self.last_error or f"{redact(self._uri)} did not take everything in {timeout:g} seconds"
             return False
@@ -162,6 +162,17 @@ class Writer:
         self._finishing.set()
         self._wake.set()
 
+    def _left(self) -> float:
+        """For how many seconds `finish` still waits. What has arrived since the last look puts its deadline off."""
+        if self._mirror is None or self._status == "KILLED":
+            return self._deadline - time.monotonic()
+        # Asked first: a file that arrives right now is either still on its way, or counts as arrived below.
+        allowance = self._mirror.allowance
+        arrived = self._mirror.arrived
+        if arrived > self._arrived:
+            self._arrived, self._deadline = arrived, time.monotonic() + self._timeout
+        return self._deadline + allowance - time.monotonic()
+
     def _work(self) -> None:
         pause = _FIRST_PAUSE
         self._wake.wait(self._delay)
@@ -169,7 +180,7 @@ class Writer:
             finishing = self._finishing.is_set()
             self._wake.clear()
             failed = self._attempt(self._close if finishing else self._deliver)
-            if finishing and (not failed or self._refused or time.monotonic() >= self._deadline):
+            if finishing and (not failed or self._refused or self._left() <= 0):
                 self._delivered = not failed
                 self._ended.set()
                 return

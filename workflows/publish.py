@@ -82,19 +82,22 @@ def publish(
     `export` is `export_checked` of the sweep, wherever it runs. Nothing is exported twice: a champion that the store
     of the `mark` has already is left as it is.
     """
-    done = [row["trial_id"] for row in board.rows if row["kind"] == "trial" and row["status"] == "DONE"]
-    wanted = {"none": [], "champion": done[:1], "all": done}[tracking.checkpoints]
-    if tracking.register_as and board.champion and board.champion not in wanted:
-        wanted.append(board.champion)
-    for trial_id in wanted:
-        name = tracking.register_as if trial_id == board.champion else None
-        if _is_published(mark, trial_id, name):
-            continue
+    for trial_id, name in unpublished(board, tracking, mark).items():
         try:
             export(trial_id, exports / trial_id, name is not None)
         except CorruptFile as error:
             raise CorruptFile(f"{error}{_forgotten(sweep.trial(trial_id))}") from None
         writer.publish(trial_id, exports / trial_id, name)
+
+
+def unpublished(board: Leaderboard, tracking: TrackingConfig, mark: Mark) -> dict[str, str | None]:
+    """The trials whose checkpoint the store of a mark is to have and has not got, and the name to register each by."""
+    done = [row["trial_id"] for row in board.rows if row["kind"] == "trial" and row["status"] == "DONE"]
+    wanted = {"none": [], "champion": done[:1], "all": done}[tracking.checkpoints]
+    if tracking.register_as and board.champion and board.champion not in wanted:
+        wanted.append(board.champion)
+    names = {trial_id: tracking.register_as if trial_id == board.champion else None for trial_id in wanted}
+    return {trial_id: name for trial_id, name in names.items() if not _is_published(mark, trial_id, name)}
 
 
 def _forgotten(directory: TrialDirectory) -> str:

@@ -23,6 +23,10 @@ from workflows.prepare import phase
 from workflows.tracking.mark import Mark
 from workflows.tracking.writer import Writer, check_uri, default_uri, ui_command
 
+# After an interrupt, as a sweep does it: for what is on its way, and beyond that until no run is RUNNING.
+_LAST_WORDS_SECONDS = 10.0
+_SECONDS_FOR_STATES = 30.0
+
 
 @dataclass(frozen=True)
 class Delivered:
@@ -51,26 +55,53 @@ def sync(
     check_uri(uri)
     experiment = experiment or tracking.experiment or found["name"]
     with _alone(sweep, console):
-        writer = Writer(sweep, uri, experiment)
-        with tempfile.TemporaryDirectory(dir=sweep.root, prefix=".export.") as exports:
-            # That of a sweep that was extended and not finished is of the time before.
-            finished = all(sweep.trial(trial_id).result.exists() for trial_id in found["trials"])
-            board = Leaderboard.read(sweep) if finished else None
-            if board:
-                mark = Mark.read(sweep, uri, experiment)
-                with phase(console, "checking and publishing the champion"):
-                    publish.publish(
-                        sweep, board, tracking, mark, partial(publish.export_checked, sweep), writer, Path(exports)
-                    )
-            with phase(console, f"delivering to {redact(uri)}"):
-                delivered = writer.finish(board.run_status if board else "KILLED", timeout)
-    if not delivered:
+        # That of a sweep that was extended and not finished is of the time before.
+        finished = all(sweep.trial(trial_id).result.exists() for trial_id in found["trials"])
+        board = Leaderboard.read(sweep) if finished else None
+        status = board.run_status if board else "KILLED"
+        with phase(console, f"delivering to {redact(uri)}"):
+            problem = _deliver(Writer(sweep, uri, experiment), status, timeout, console)
+        # Only then, because a champion that cannot be exported here must hold up nothing else.
+        mark = Mark.read(sweep, uri, experiment)
+        if board and problem is None and publish.unpublished(board, tracking, mark):
+            with phase(console, "checking and publishing the champion"):
+                problem = _publish(sweep, board, tracking, mark, Writer(sweep, uri, experiment), timeout)
+    if problem is not None:
         raise InfrastructureError(
-            f"{redact(uri)} has not got everything: {writer.last_error}. Nothing is lost; the same command again "
-            "delivers the rest"
+            f"{redact(uri)} has not got everything: {problem}. Nothing is lost; the same command again delivers the "
+            "rest"
         )
     runs = len(Mark.read(sweep, uri, experiment).runs)
     return Delivered(redact(uri), experiment, runs, ui_command(uri, sweep.root.parent))
+
+
+def _deliver(writer: Writer, status: str, timeout: float, console: Console) -> str | None:
+    """Deliver all but checkpoints; returns why the store has not got that. An interrupt leaves no run RUNNING."""
+    try:
+        writer.finish(status, timeout)
+    except KeyboardInterrupt:
+        console.print("interrupted; closing the runs in MLflow …")
+        writer.finish("KILLED", _LAST_WORDS_SECONDS, for_states=_SECONDS_FOR_STATES)
+        raise
+    return writer.last_error
+
+
+def _publish(
+    sweep: SweepDirectory, board: Leaderboard, tracking: TrackingConfig, mark: Mark, writer: Writer, timeout: float
+) -> str | None:
+    """Export and deliver the checkpoints that a store has not got, in which every run has ended; returns why not."""
+    with tempfile.TemporaryDirectory(dir=sweep.root, prefix=".export.") as exports:
+        try:
+            publish.publish(sweep, board, tracking, mark, partial(publish.export_checked, sweep), writer, Path(exports))
+        except KeyboardInterrupt:
+            writer.abandon()
+            raise
+        except Exception:
+            # What was handed over before this one.
+            writer.finish(board.run_status, timeout)
+            raise
+        writer.finish(board.run_status, timeout)
+    return writer.last_error
 
 
 @contextmanager

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import socket
+import sqlite3
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +17,7 @@ from rich.console import Console
 
 from tests import recorded
 from trainables.directory import SweepDirectory
-from trainables.errors import BadInput, InfrastructureError
+from trainables.errors import BadInput, InfrastructureError, Interrupted
 from workflows import lease
 from workflows.sync import Delivered, sync
 from workflows.tracking.store import open_client
@@ -96,3 +102,39 @@ def test_a_folder_without_a_sweep_is_bad_input(tmp_path: Path) -> None:
 def test_an_address_that_cannot_be_one_is_bad_input(sweep: SweepDirectory) -> None:
     with pytest.raises(BadInput, match="sqlite"):
         deliver(sweep, "sqlite:relative.db")
+
+
+def test_a_champion_that_cannot_be_exported_here_holds_up_nothing_else(tmp_path: Path) -> None:
+    sweep = recorded.begin(tmp_path / "runs" / "demo", checkpoints="champion")
+    recorded.finish(sweep)
+    with pytest.raises(BadInput, match="no such checkpoint folder"):
+        deliver(sweep)
+    found = points(default_uri(sweep.root.parent))
+    assert {name: status for name, (status, _) in found.items()} == dict.fromkeys(
+        ("sweep", FIRST, SECOND, "majority"), "FINISHED"
+    )
+    assert found[SECOND][1] == [(3, 0.8), (6, 0.6), (7, 0.8)]
+
+
+def test_an_interrupt_waits_until_no_run_is_running(sweep: SweepDirectory) -> None:
+    uri = default_uri(sweep.root.parent)
+    deliver(sweep)
+    recorded.epoch(sweep, SECOND, 2)
+    interrupted = threading.Event()
+
+    def interrupt() -> None:
+        while not any(thread.name == "fleetune-mlflow" for thread in threading.enumerate()):
+            time.sleep(0.01)
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.5)
+        interrupted.set()
+        busy.rollback()
+
+    with contextlib.closing(sqlite3.connect(sweep.root.parent / "mlflow.db", check_same_thread=False)) as busy:
+        busy.execute("BEGIN EXCLUSIVE")
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(Interrupted):
+            deliver(sweep)
+        assert interrupted.is_set()
+    assert {status for status, _ in points(uri).values()} == {"KILLED", "FINISHED"}

@@ -195,6 +195,11 @@ class Mirror:
                 mark.runs[name].status = run.info.status
         if parent is None or parent.info.run_id != mark.parent_run_id:
             mark.parent_content = None
+        if mark.registered:
+            _, champion, checkpoint = mark.registered
+            # In a store that lost the champion's run, a version may be lost too.
+            if champion not in mark.runs or mark.runs[champion].published != checkpoint:
+                mark.registered = None
         mark.parent_run_id = parent.info.run_id if parent else self._create_parent(mark, manifest)
         mark.parent_status = parent.info.status if parent else "RUNNING"
         return mark

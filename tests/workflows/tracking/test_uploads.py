@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -9,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tests import recorded
 from tests.artifact_store import ArtifactStore, artifact_store
 from trainables.directory import SweepDirectory
+from trainables.errors import BadInput
+from workflows.sync import sync
 from workflows.tracking import registry
 from workflows.tracking.mark import Mark
 from workflows.tracking.mirror import Mirror
@@ -134,3 +138,29 @@ def test_a_store_that_takes_all_but_one_file_is_given_up_in_the_end(
     writer.publish(FIRST, folder, "reviews")
     assert not writer.finish("FINISHED", timeout=0.5)
     assert writer.last_error and "500" in writer.last_error
+
+
+def test_a_store_that_lost_the_champions_run_gets_its_checkpoint_and_its_version_again(
+    sweep: SweepDirectory, folder: Path, migrated: Path
+) -> None:
+    uri = default_uri(sweep.root.parent)
+    mirror(sweep).publish(FIRST, folder, "reviews")
+    assert Writer.is_complete(sweep, uri)
+    # An empty store numbers its experiments as the one before did.
+    shutil.copy(migrated, sweep.root.parent / "mlflow.db")
+    mirrored = mirror(sweep)
+    mirrored.deliver()
+    mark = Mark.read(sweep, uri, "demo")
+    assert mark.runs[FIRST].published is None and mark.registered is None
+    mirrored.publish(FIRST, folder, "reviews")
+    assert mirrored.client.get_model_version_by_alias("reviews", "champion").run_id == mark.runs[FIRST].run_id
+
+
+def test_sync_exports_the_champion_again_for_a_store_that_lost_it(
+    sweep: SweepDirectory, folder: Path, migrated: Path
+) -> None:
+    mirror(sweep).publish(FIRST, folder, "reviews")
+    sync(sweep, None, None, Console(quiet=True))
+    shutil.copy(migrated, sweep.root.parent / "mlflow.db")
+    with pytest.raises(BadInput, match="no such checkpoint folder"):
+        sync(sweep, None, None, Console(quiet=True))

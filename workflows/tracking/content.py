@@ -30,6 +30,8 @@ _MAX_DIGEST = 36
 _NOTE_ROWS = 20
 _NOTE_WARNINGS = 5
 _MAX_SENTENCE = 600
+# What says how a run ended, and is not true of one that goes on.
+END_TAGS = ("fleetune.status", "fleetune.message", "fleetune.device")
 
 
 def class_key(index: int, count: int) -> str:
@@ -169,7 +171,7 @@ def run_name(name: str) -> str:
 def result_tags(result: Result) -> dict[str, str]:
     """The end of a trial in Fleetune's own words."""
     status = f"{result.status}({result.reason})" if result.reason else result.status
-    return as_tags({"fleetune.status": status, "fleetune.message": result.message, "fleetune.device": result.device})
+    return as_tags(dict(zip(END_TAGS, (status, result.message, result.device), strict=True)))
 
 
 def data_sets(data: dict[str, Any]) -> list[dict[str, Any]]:

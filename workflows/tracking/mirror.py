@@ -285,6 +285,7 @@ class Mirror:
 
     def _reopen(self, mark: Mark, run: RunMark) -> None:
         if run.status != "RUNNING":
+            store.delete_tags(self.client, run.run_id, content.END_TAGS)
             self.client.update_run(run.run_id, "RUNNING")
             run.status, run.ended = "RUNNING", None
         if mark.parent_status != "RUNNING":

@@ -123,6 +123,14 @@ def set_tags(client: Any, run_id: str, tags: dict[str, str]) -> None:
     client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
 
+def delete_tags(client: Any, run_id: str, names: Sequence[str]) -> None:
+    """Take tags away from a run. One that is not there is no error."""
+    known = client.get_run(run_id).data.tags
+    for name in names:
+        if name in known:
+            client.delete_tag(run_id, name)
+
+
 def log_data_sets(client: Any, run_id: str, data: dict[str, Any]) -> None:
     """Name the splits that a run learned from and was scored on; `data` is the manifest's section."""
     from mlflow.entities import Dataset, DatasetInput, InputTag

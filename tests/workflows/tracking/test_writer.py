@@ -28,6 +28,7 @@ from trainables.files import read_json, write_json
 from trainables.records import EpochRecord
 from workflows import confidence, figures
 from workflows.tracking import registry
+from workflows.tracking.content import END_TAGS
 from workflows.tracking.mirror import Mirror
 from workflows.tracking.writer import Writer, check_uri, default_uri, ui_command
 
@@ -466,11 +467,14 @@ def test_a_failed_trial_that_is_tried_again_ends_as_what_it_became(sweep: SweepD
     deliver(mirrored, "FAILED")
     sweep.trial(FIRST).result.unlink()
     recorded.epoch(sweep, FIRST, 2)
-    recorded.result(sweep, FIRST, accuracy=0.8, ended=recorded.START + 90_000)
     again = mirror(sweep)
+    again.deliver()
+    assert not any(name in runs(again)[FIRST].data.tags for name in END_TAGS)
+    recorded.result(sweep, FIRST, accuracy=0.8, ended=recorded.START + 90_000)
     deliver(again)
     run = runs(again)[FIRST]
     assert (run.info.status, run.data.tags["fleetune.status"]) == ("FINISHED", "DONE")
+    assert "fleetune.message" not in run.data.tags
     assert run.info.end_time == recorded.START + 90_000
 
 

@@ -30,7 +30,7 @@ def ui(
     command = find_ui(folder, port)
     say(printable(shlex.join(command)))
     if open_it:
-        open_ui(command, port)
+        open_ui(folder, port)
 
 
 if __name__ == "__main__":

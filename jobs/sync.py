@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -33,13 +32,14 @@ def sync(
     being driven.
     """
     from trainables.directory import SweepDirectory
+    from workflows import shell
     from workflows.sync import sync as deliver
 
     console = output()
     delivered = deliver(SweepDirectory(folder), uri, experiment, console)
     console.print(
         escape(f"{delivered.runs} runs of trials and baselines in experiment {delivered.experiment!r}"),
-        escape(f"Review runs   {shlex.join(delivered.review)}"),
+        escape(f"Review runs   {shell.command(*delivered.review)}"),
         sep="\n",
         highlight=False,
         soft_wrap=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from jobs.run import application, run
 from jobs.screen import say
+from workflows import shell
 from workflows.printable import printable
 
 
@@ -28,7 +28,7 @@ def ui(
     from workflows.review import find_ui, open_ui
 
     command = find_ui(folder, port)
-    say(printable(shlex.join(command)))
+    say(printable(shell.command(*command)))
     if open_it:
         open_ui(folder, port)
 

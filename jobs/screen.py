@@ -16,7 +16,7 @@ from workflows.printable import printable
 
 # A pipe has no width; 80 columns would cut a table.
 _PIPED_WIDTH = 160
-_WIDEST = 10_000
+_WIDEST = 100_000
 
 
 class Screen(Console):

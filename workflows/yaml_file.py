@@ -28,6 +28,8 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\
 _WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None} | {
     word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")
 }
+# What PyYAML would leave in single quotes, where it is read as a space.
+_UNUSUAL_BREAKS = re.compile(r"[\r\x85\u2028\u2029\ufeff]")
 
 
 @dataclass
@@ -116,10 +118,11 @@ def dump(value: Any) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """PyYAML's, which quotes what YAML 1.1 would not read as text, and quotes what 1.2 would not as well."""
+    """PyYAML's, which quotes what YAML 1.1 would not read as text; what 1.2 would not is quoted as well."""
 
     def text(self, value: str) -> yaml.ScalarNode:
-        style = None if isinstance(scalar(value), str) else '"'
+        is_plain = isinstance(scalar(value), str) and not _UNUSUAL_BREAKS.search(value)
+        style = None if is_plain else '"'
         return self.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 

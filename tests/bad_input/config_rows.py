@@ -269,7 +269,7 @@ CONFIG_ROWS = [
             "26",
             f"metric {name}",
             (f"training.metric_for_best_model={name}",),
-            (f"metric_for_best_model: '{name}': ", "'accuracy', 'f1_macro' or 'loss'"),
+            (f"metric_for_best_model: '{name}': ", "Known: accuracy, f1_macro, loss"),
         )
         for name in ("accurcy", "f1")
     ),

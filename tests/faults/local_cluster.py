@@ -30,7 +30,7 @@ class _Silent:
     """A mirror of nothing: MLflow is not what is looked at."""
 
     problems: tuple[str, ...] = ()
-    sent = 0
+    arrived, allowance = 0, 0.0
 
     def deliver(self, *, live: bool = False) -> None:
         pass
@@ -72,7 +72,7 @@ def _connect() -> Iterator[Cluster]:
     yield Cluster((Node("127.0.0.1", 1.0, 0.0, "here"),), is_own=True)
 
 
-def _call(function: Callable[..., Any], _: Request, *arguments: Any) -> Any:
+def _call(function: Callable[..., Any], _: Request, *arguments: Any, **__: Any) -> Any:
     return function(*arguments)
 
 

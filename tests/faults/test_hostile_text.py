@@ -258,7 +258,7 @@ def test_predict_shows_texts_and_classes_as_text_and_gives_them_whole_as_json(ba
 def test_evaluate_shows_classes_as_text_and_gives_them_whole_as_json(baseline: Path) -> None:
     command, source = runner.application(evaluate=evaluate), str(baseline)
     file = str(baseline.parents[1] / "labelled.parquet")
-    shown = CliRunner().invoke(command, [source, file], env={"COLUMNS": "60000"})
+    shown = CliRunner().invoke(command, [source, file])
     assert shown.exit_code == 0, shown.output
     assert_inert(shown.output, *PAYLOADS)
     told = CliRunner().invoke(command, [source, file, "--json"])

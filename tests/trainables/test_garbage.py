@@ -90,7 +90,7 @@ def test_what_another_thread_builds_meanwhile_stays_whole() -> None:
     thread = threading.Thread(target=build)
     thread.start()
     try:
-        for _ in range(50):
+        for _ in range(5):
             garbage.collect_all()
             garbage.give_back()
     finally:

@@ -69,13 +69,8 @@ def calibration(content: Content) -> Section | None:
 
 
 def _table(rated: list[_Rated]) -> Table:
-    columns = [
-        Column("which", numeric=False),
-        Column("temperature"),
-        Column("calibration\nerror"),
-        Column("calibrated"),
-    ]
-    columns += [Column("calibrated"), Column("Brier\nscore"), Column("Brier score,\ncalibrated")]
+    headings = ("temperature", "calibration\nerror", "calibrated", "Brier\nscore", "Brier score,\ncalibrated")
+    columns = [Column("which", numeric=False), *map(Column, headings)]
     rows = [
         Row([run.name, f"{run.calibration.temperature:.3g}", *map(numbers.score, run.calibration.metrics.values())])
         for run in rated

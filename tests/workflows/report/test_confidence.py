@@ -28,7 +28,7 @@ def champion(sweep: SweepDirectory) -> TrialDirectory:
 
 def test_the_table_has_the_champion_and_tfidf_before_and_after(sweep: SweepDirectory, champion: TrialDirectory) -> None:
     rows = Page(sweep.report).rows("Calibration on test")
-    assert [row[""] for row in rows][1] == "TF-IDF"
+    assert [row["which"] for row in rows][1] == "TF-IDF"
     for row, directory in zip(rows, (champion, sweep.baseline("tfidf")), strict=True):
         found = confidence.of(directory)
         assert row["temperature"] == f"{found.temperature:.3g}"

@@ -10,7 +10,7 @@ import contextlib
 import re
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from pydantic import ValidationError, model_validator
 
 from trainables.arguments import Frozen, Metric
 from trainables.directory import TrialDirectory
-from trainables.errors import BadInput, nearest
+from trainables.errors import BadInput, InfrastructureError, nearest
 from trainables.files import read_json, write_json
 from trainables.records import SPLITS, Result, Split
 
@@ -211,8 +211,18 @@ def load_baseline(directory: TrialDirectory) -> Baseline:
         raise BadInput(f"{directory.model}: does not hold a fitted {name} baseline: {reason}") from None
 
 
-def run_baseline(name: str, data: Path, labels: tuple[str, ...], metric: Metric, directory: TrialDirectory) -> Result:
-    """Fit one baseline on prepared splits and leave its model, predictions and result in `directory`."""
+def run_baseline(
+    name: str,
+    data: Path,
+    labels: tuple[str, ...],
+    metric: Metric,
+    directory: TrialDirectory,
+    given_up: Callable[[], bool] = lambda: False,
+) -> Result:
+    """Fit one baseline on prepared splits and leave its model, predictions and result in `directory`.
+
+    Raises InfrastructureError, and leaves nothing, where it is given up meanwhile.
+    """
     from threadpoolctl import threadpool_limits
 
     from trainables import predictions
@@ -229,6 +239,8 @@ def run_baseline(name: str, data: Path, labels: tuple[str, ...], metric: Metric,
         split: fitted.logits(splits[split].texts) for split in SPLITS if split != "train"
     }
     evaluations = {split: score(values, splits[split].labels, labels) for split, values in logits.items()}
+    if given_up():
+        raise InfrastructureError(f"nobody waits for the baseline {name} any more")
     directory.root.mkdir(parents=True, exist_ok=True)
     write_json(directory.model, {_KIND: name, **fitted.model_dump(mode="json")}, flat=True)
     scored = {

@@ -11,15 +11,17 @@ _SECONDS_TO_GIVE_UP = 2.0
 
 
 @contextlib.contextmanager
-def thread() -> Iterator[ThreadPoolExecutor]:
+def thread(given_up: threading.Event) -> Iterator[ThreadPoolExecutor]:
     """A thread that is done with all its work at the end of the block.
 
-    Where the block fails, its error is told at once: nothing more is begun, and what goes on is not waited for.
+    Where the block fails, its error is told at once: nothing more is begun, and what goes on is not waited for. It can
+    know by the event, and should then write nothing, because others may be at work where it would.
     """
     pool = ThreadPoolExecutor(1)
     try:
         yield pool
     except BaseException:
+        given_up.set()
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     pool.shutdown()

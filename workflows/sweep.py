@@ -10,6 +10,7 @@ import contextlib
 import functools
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -154,8 +155,9 @@ def _run(prepared: Prepared, holding: Lease, received: Received, console: Consol
     config, sweep = prepared.config, prepared.sweep
     remove_scratch(sweep.root)
     attempts.end_all(sweep)
-    with beside.thread() as background, contextlib.ExitStack() as stack:
-        baselines = background.submit(_run_baselines, prepared)
+    given_up = threading.Event()
+    with beside.thread(given_up) as background, contextlib.ExitStack() as stack:
+        baselines = background.submit(_run_baselines, prepared, given_up.is_set)
         if prepared.earlier is None:
             background.submit(cluster.import_torch)
         tokens = background.submit(check.with_tokens_if_possible, check.continued(prepared))
@@ -213,7 +215,7 @@ def _run(prepared: Prepared, holding: Lease, received: Received, console: Consol
     return Outcome(sweep, ranked, prepared.tracking_uri, prepared.data.rows["test"], writer.last_error)
 
 
-def _run_baselines(prepared: Prepared) -> None:
+def _run_baselines(prepared: Prepared, given_up: Callable[[], bool]) -> None:
     """Fit the baselines that have no result yet.
 
     Without a manifest nothing says which data an earlier result was from, so it does not count. Nor does one without
@@ -224,7 +226,7 @@ def _run_baselines(prepared: Prepared) -> None:
         if prepared.earlier and directory.result.exists() and directory.model.exists():
             continue
         metric = prepared.config.training.metric_for_best_model
-        run_baseline(name, prepared.data.directory, prepared.data.labels, metric, directory)
+        run_baseline(name, prepared.data.directory, prepared.data.labels, metric, directory, given_up)
 
 
 def _rank(prepared: Prepared, planned: Sequence[PlannedTrial]) -> Leaderboard:

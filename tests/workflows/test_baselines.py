@@ -14,7 +14,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from trainables.directory import TrialDirectory
-from trainables.errors import BadInput, CorruptFile
+from trainables.errors import BadInput, CorruptFile, InfrastructureError
 from trainables.files import read_json, write_json
 from trainables.records import Result
 from workflows.baselines import BASELINES, Texts, Tfidf, load_baseline, run_baseline
@@ -169,3 +169,10 @@ def test_a_number_changed_in_the_file_is_found_out(data: Path, tmp_path: Path) -
     directory.model.write_text(text.replace("0.", "0.1", 1))
     with pytest.raises(CorruptFile, match=r"model\.json"):
         load_baseline(directory)
+
+
+def test_a_baseline_that_is_given_up_leaves_nothing(data: Path, tmp_path: Path) -> None:
+    directory = TrialDirectory(tmp_path / "majority")
+    with pytest.raises(InfrastructureError, match="nobody waits for the baseline majority"):
+        run_baseline("majority", data, LABELS, "accuracy", directory, lambda: True)
+    assert not directory.root.exists()

@@ -60,7 +60,12 @@ def predict(
         table.add_column(name)
     for prediction in predictions:
         table.add_row(*map(Text, (prediction.label, _probabilities(prediction.probabilities), _line(prediction.text))))
-    print_whole(table, output())
+    console = output()
+    # On a terminal long texts had better wrap in their column; whoever reads a pipe wants a line for each.
+    if console.is_terminal:
+        console.print(table)
+    else:
+        print_whole(table, console)
 
 
 def _read(texts: list[str] | None, file: Path | None, columns: Columns) -> tuple[list[str], list[str] | None]:

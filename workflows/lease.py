@@ -97,10 +97,10 @@ class Lease:
 
     def is_anothers(self) -> bool:
         """Whether another process has it by now; where the storage does not say, none has."""
+        found = None
         with contextlib.suppress(OSError):
             found = _read(self.path)
-            return self.is_lost or (found is not None and found.token != self.holder.token)
-        return self.is_lost
+        return self.is_lost or (found is not None and found.token != self.holder.token)
 
     def release(self) -> None:
         """Let others drive the sweep."""

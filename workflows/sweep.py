@@ -54,14 +54,12 @@ from workflows.report import write_report
 from workflows.sweep_file import load
 from workflows.tracking import store
 from workflows.tracking.mark import Mark
-from workflows.tracking.writer import Writer
+from workflows.tracking.writer import LAST_WORDS_SECONDS, SECONDS_FOR_STATES, Writer
 
 # `ray job stop` kills three seconds after it asks (SIGTERM); whoever sits at a terminal can press Ctrl-C again.
 _SECONDS_TO_KILL = 2.0
 # Until workers start, Tune needs the interpreter, in which MLflow's store would be opened meanwhile.
 _SECONDS_FOR_TUNE = 3.0
-_LAST_WORDS_SECONDS = 10.0
-_SECONDS_FOR_STATES = 30.0
 
 
 @dataclass(frozen=True)
@@ -272,7 +270,7 @@ def _tracked(writer: Writer, holding: Lease, received: Received, console: Consol
         elif isinstance(error, KeyboardInterrupt):
             _close_interrupted(writer, received, console)
         else:
-            writer.finish("FAILED", timeout=_LAST_WORDS_SECONDS)
+            writer.finish("FAILED", timeout=LAST_WORDS_SECONDS)
         raise
 
 
@@ -280,7 +278,7 @@ def _close_interrupted(writer: Writer, received: Received, console: Console) -> 
     """Close the runs as KILLED in the time that there is, and say what has not reached MLflow."""
     console.print("interrupted; closing the runs in MLflow …")
     hurried = received.signal == signal.SIGTERM
-    timeout = _SECONDS_TO_KILL if hurried else _LAST_WORDS_SECONDS
-    if not writer.finish("KILLED", timeout, for_states=0.0 if hurried else _SECONDS_FOR_STATES):
+    timeout = _SECONDS_TO_KILL if hurried else LAST_WORDS_SECONDS
+    if not writer.finish("KILLED", timeout, for_states=0.0 if hurried else SECONDS_FOR_STATES):
         reason = writer.last_error or "there was no time for it"
         console.print(escape(f"not all has reached MLflow ({reason}); the rest follows when you continue"))

@@ -21,11 +21,14 @@ from workflows.interrupts import interruptible
 from workflows.leaderboard import Leaderboard
 from workflows.prepare import phase
 from workflows.tracking.mark import Mark
-from workflows.tracking.writer import Writer, check_uri, default_uri, ui_command
-
-# After an interrupt, as a sweep does it: for what is on its way, and beyond that until no run is RUNNING.
-_LAST_WORDS_SECONDS = 10.0
-_SECONDS_FOR_STATES = 30.0
+from workflows.tracking.writer import (
+    LAST_WORDS_SECONDS,
+    SECONDS_FOR_STATES,
+    Writer,
+    check_uri,
+    default_uri,
+    ui_command,
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def _deliver(writer: Writer, status: str, timeout: float, console: Console) -> s
         writer.finish(status, timeout)
     except KeyboardInterrupt:
         console.print("interrupted; closing the runs in MLflow …")
-        writer.finish("KILLED", _LAST_WORDS_SECONDS, for_states=_SECONDS_FOR_STATES)
+        writer.finish("KILLED", LAST_WORDS_SECONDS, for_states=SECONDS_FOR_STATES)
         raise
     return writer.last_error
 

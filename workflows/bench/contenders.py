@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import yaml
 from pydantic import Field
 
 from trainables.arguments import Frozen
 from trainables.directory import SweepDirectory
 from trainables.errors import InfrastructureError
 from trainables.files import read_json
+from workflows import yaml_file
 from workflows.bench.work import Work, trial_name
 from workflows.config import SweepConfig
 
@@ -102,7 +102,7 @@ def sweep_rows(config: SweepConfig, scratch: Path) -> tuple[float, int, list[dic
     with tempfile.TemporaryDirectory(dir=scratch) as storage:
         file = Path(storage) / "bench.yaml"
         values = config.model_dump(mode="json", exclude_unset=True) | {"storage": storage, "baselines": []}
-        file.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+        file.write_text(yaml_file.dump(values), encoding="utf-8")
         command = [sys.executable, "-m", "jobs.sweep", str(file)]
         seconds, peak_bytes = _call(command, {"FLEETUNE_CACHE": str(scratch / "node")})
         rows = read_json(SweepDirectory(Path(storage) / config.name).leaderboard_json)["rows"]

@@ -32,6 +32,9 @@ _INTERVAL = 5.0
 # What another try will not cure; anything else may be the store.
 _DEFECTS = (CorruptFile, TypeError, AttributeError, LookupError, AssertionError)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+# After an interrupt: for what is on its way, and beyond that until no run is RUNNING.
+LAST_WORDS_SECONDS = 10.0
+SECONDS_FOR_STATES = 30.0
 # How often `finish` looks whether something has arrived.
 _LOOK = 1.0
 

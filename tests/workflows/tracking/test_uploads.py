@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,18 +69,24 @@ def logged_models(mirrored: Mirror) -> list[Any]:
     return list(mirrored.client.search_logged_models([experiment.experiment_id]))
 
 
-def test_a_model_that_takes_longer_than_a_store_may_be_silent_arrives(
-    sweep: SweepDirectory, store: ArtifactStore, folder: Path
-) -> None:
+def held_up(store: ArtifactStore, file: str, until: Callable[[], object]) -> threading.Event:
+    """Have the store take a file only when a call has returned; the event says that the file is on its way."""
     begun = threading.Event()
 
     def meets(name: str) -> int:
-        if name == MODEL:
+        if name == file:
             begun.set()
-            time.sleep(2.5)
+            until()
         return 200
 
     store.meets = meets
+    return begun
+
+
+def test_a_model_that_takes_longer_than_a_store_may_be_silent_arrives(
+    sweep: SweepDirectory, store: ArtifactStore, folder: Path
+) -> None:
+    begun = held_up(store, MODEL, lambda: time.sleep(2.5))
     writer = Writer(sweep, default_uri(sweep.root.parent), "demo")
     writer.publish(FIRST, folder, "reviews")
     assert begun.wait(30)
@@ -91,15 +97,8 @@ def test_a_model_that_takes_longer_than_a_store_may_be_silent_arrives(
 def test_a_checkpoint_that_has_arrived_is_marked_before_the_model_is_registered(
     sweep: SweepDirectory, store: ArtifactStore, folder: Path
 ) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-
-    def meets(name: str) -> int:
-        if name == PACKED:
-            begun.set()
-            go_on.wait(30)
-        return 200
-
-    store.meets = meets
+    go_on = threading.Event()
+    begun = held_up(store, PACKED, lambda: go_on.wait(30))
     publishing = threading.Thread(target=mirror(sweep).publish, args=(FIRST, folder, "reviews"))
     publishing.start()
     assert begun.wait(30)

@@ -29,6 +29,7 @@ from workflows import confidence, inference
 from workflows.config import ErrorsConfig
 from workflows.tracking import artifacts, content, store
 from workflows.tracking.mark import Mark, RunMark
+from workflows.tracking.repeating import is_refusal
 from workflows.tracking.uploads import Uploads
 
 SWEEP_TAG = "fleetune.sweep_id"
@@ -173,7 +174,7 @@ class Mirror:
         try:
             yield
         except Exception as error:
-            if not isinstance(error, CorruptFile | ValidationError) and not store.is_refusal(error):
+            if not isinstance(error, CorruptFile | ValidationError) and not is_refusal(error):
                 raise
             self._seen.pop(name, None)
             self.problems.append(f"{name}: {redact(str(error))}")
@@ -309,7 +310,7 @@ class Mirror:
             tables = artifacts.write_trial(
                 Path(scratch), child.directory, result, child.records, manifest["labels"], data, errors, self._go_on
             )
-            self.client.log_artifacts(run.run_id, scratch)
+            store.log_folder(self.client, run.run_id, Path(scratch))
         if tables:
             store.set_tags(self.client, run.run_id, content.table_tags(tables))
         if result.status == "DONE":
@@ -339,7 +340,7 @@ class Mirror:
         store.log_data_sets(self.client, mark.parent_run_id, manifest["data"])
         with tempfile.TemporaryDirectory(prefix="fleetune-artifacts-") as scratch:
             artifacts.write_sweep(Path(scratch), self.sweep, manifest, board)
-            self.client.log_artifacts(mark.parent_run_id, scratch)
+            store.log_folder(self.client, mark.parent_run_id, Path(scratch))
         if champion in mark.runs:
             for path in filter(Path.exists, (self.sweep.figures / f"{name}.png" for name in _CHAMPIONS_PLOTS)):
                 self.client.log_artifact(mark.runs[champion].run_id, str(path), "plots")

@@ -18,7 +18,8 @@ from trainables.directory import CALIBRATION
 from trainables.errors import BadInput, InfrastructureError, nearest
 from trainables.files import is_committed, new_directory, read_json, sha256_file, sha256_json
 from trainables.redaction import redact
-from workflows.tracking.store import is_refusal, open_client
+from workflows.tracking.repeating import is_refusal
+from workflows.tracking.store import open_client
 from workflows.tracking.uploads import Uploads
 
 ALIAS = "champion"

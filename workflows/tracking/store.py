@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from workflows.tracking import content
+from workflows.tracking.repeating import Repeating
 
 _BATCH = 1000
 _PARAMS = 100
 _ENVIRONMENT = {
-    # Fleetune retries by itself, and looks for what an unanswered request has done before it repeats it.
+    # Fleetune repeats what may be repeated, and looks for what any other unanswered request has done.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",
@@ -35,13 +36,16 @@ def import_client() -> type[Any]:
 
 
 def open_client(uri: str) -> Any:
-    """An MlflowClient that is quiet and gives up soon. Creates and migrates a sqlite store that is not there yet."""
+    """An MlflowClient that is quiet, asks again where that may help, and gives up soon.
+
+    Creates and migrates a sqlite store that is not there yet.
+    """
     client = import_client()
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     if uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
-    return client(tracking_uri=uri, registry_uri=uri)
+    return Repeating(client(tracking_uri=uri, registry_uri=uri))
 
 
 def missing_driver(uri: str) -> str | None:
@@ -56,16 +60,6 @@ def missing_driver(uri: str) -> str | None:
     except (ArgumentError, NoSuchModuleError) as error:
         return str(error)
     return None
-
-
-def is_refusal(error: Exception) -> bool:
-    """Whether the store answered and will say the same again, as for a value that it does not take."""
-    from mlflow.exceptions import MlflowException
-
-    if not isinstance(error, MlflowException):
-        return False
-    code = error.get_http_status_code()
-    return 400 <= code < 500 and code not in (401, 403, 408, 429)
 
 
 def experiment(client: Any, name: str, artifact_location: str | None) -> str:
@@ -149,3 +143,10 @@ def log_data_sets(client: Any, run_id: str, data: dict[str, Any]) -> None:
         for split in content.data_sets(data)
     ]
     client.log_inputs(run_id, inputs)
+
+
+def log_folder(client: Any, run_id: str, folder: Path) -> None:
+    """Add the files of a folder to a run's artifacts, one by one, so that a lost one is no reason to send all again."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        parent = path.parent.relative_to(folder).as_posix()
+        client.log_artifact(run_id, str(path), None if parent == "." else parent)

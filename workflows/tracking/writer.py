@@ -182,7 +182,10 @@ class Writer:
         while not self._abandoned:
             finishing = self._finishing.is_set()
             self._wake.clear()
+            before = self._mirror.arrived if self._mirror else 0
             failed = self._attempt(self._close if finishing else self._deliver)
+            if self._mirror and self._mirror.arrived > before:
+                pause = _FIRST_PAUSE
             if finishing and (not failed or self._refused or self._left() <= 0):
                 self._delivered = not failed
                 self._ended.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,11 +40,12 @@ _CONFIG = {
 
 @dataclass(frozen=True)
 class Calm:
-    """The undisturbed sweep: where it ran, its leaderboard, and how long it took."""
+    """The undisturbed sweep: where it ran, its leaderboard, how long it took, and after how long it had an epoch."""
 
     workplace: Workplace
     rows: list[dict[str, Any]]
     seconds: float
+    restart: float
 
 
 @pytest.fixture(scope="session")
@@ -55,11 +57,14 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> Calm:
     (folder / "sweep.yaml").write_text(yaml.safe_dump(_CONFIG))
     workplace = Workplace(folder)
     undisturbed = disturbed(workplace, "calm", 0, Server(folder))
-    code, output = undisturbed.run()
-    assert code == 0, output
+    began = time.monotonic()
+    undisturbed.start()
+    undisturbed.until(lambda: any(undisturbed.sweep.trials.glob("*/epoch-*.json")))
+    restart = time.monotonic() - began
+    undisturbed.ends_well()
     rows = oracle.rows(undisturbed.sweep)
     oracle.check(undisturbed.sweep, rows, undisturbed.uri)
-    return Calm(workplace, rows, undisturbed.seconds)
+    return Calm(workplace, rows, undisturbed.seconds, restart)
 
 
 @pytest.fixture(scope="session")

@@ -26,8 +26,8 @@ class Disturbed:
     """One sweep of a workplace under a name of its own, from the command that begins it to the one that ends it.
 
     `moments` decides when the fault comes. `environment` is what its commands have beyond the usual. What a fault
-    opens for longer goes onto the `stack`, which is closed when the sweep was judged. `seconds` is what its commands
-    took together.
+    opens for longer goes onto the `stack`, which is closed when the sweep was judged. `spent` is what each of its
+    commands took, in seconds.
     """
 
     workplace: Workplace
@@ -39,8 +39,17 @@ class Disturbed:
     overrides: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
     stack: ExitStack = field(default_factory=ExitStack)
-    seconds: float = 0.0
+    spent: list[float] = field(default_factory=list)
     driver: subprocess.Popen[str] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """What its commands took together."""
+        return sum(self.spent)
+
+    def seconds_beyond(self, restart: float) -> float:
+        """The same without the restarts: each command after the first has that many seconds, if it took as long."""
+        return self.seconds - sum(min(each, restart) for each in self.spent[1:])
 
     @property
     def storage(self) -> Path:
@@ -89,7 +98,7 @@ class Disturbed:
         """The exit code and the output of the command that was started."""
         assert self.driver
         output, _ = self.driver.communicate(timeout=_PATIENCE)
-        self.seconds += time.monotonic() - self._began
+        self.spent.append(time.monotonic() - self._began)
         return self.driver.returncode, output
 
     def run(self, *more: str, **environment: str) -> tuple[int, str]:

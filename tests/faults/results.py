@@ -17,10 +17,11 @@ _HEAD = """# What the fault suite found
 Written by `make faults` from `{records}`, which keeps the newest record of every round, with the commit that it was run
 on: {commits}. Each sweep trains {trials} tiny trials of {epochs} epochs, is disturbed at a random moment (another one
 each round), and must end with the leaderboard, the checkpoints and the MLflow runs of the undisturbed one. Time is that
-of all its commands together, against the undisturbed sweep.
+of all its commands together, against the undisturbed sweep; the last two columns leave out restarts, which count for
+what the undisturbed sweep took from its command to its first epoch.
 
-| | fault | what comes of it | passed | time, median | time, worst |
-|---|---|---|---|---|---|
+| | fault | what comes of it | passed | time, median | worst | without restarts, median | worst |
+|---|---|---|---|---|---|---|---|
 """
 _ELSEWHERE_HEAD = """## Not in this suite
 
@@ -31,13 +32,17 @@ _ELSEWHERE_HEAD = """## Not in this suite
 
 @dataclass(frozen=True)
 class Record:
-    """One disturbed sweep: whether it ended as it must, and its time against the undisturbed one's."""
+    """One disturbed sweep: whether it ended as it must, and its time against the undisturbed one's.
+
+    `beyond` leaves out restarts; records of old have none.
+    """
 
     fault: str
     round: int
     passed: bool
     ratio: float
     commit: str
+    beyond: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,9 @@ class Results:
         notes = [Note(**each) for each in left["notes"]]
         return cls({(each.fault, each.round): each for each in records}, {each.subject: each for each in notes})
 
-    def add(self, fault: str, number: int, passed: bool, ratio: float) -> None:
+    def add(self, fault: str, number: int, passed: bool, ratio: float, beyond: float) -> None:
         """Take note of one round of a fault."""
-        self.records[fault, number] = Record(fault, number, passed, round(ratio, 2), commit())
+        self.records[fault, number] = Record(fault, number, passed, round(ratio, 2), commit(), round(beyond, 2))
 
     def say(self, subject: str, text: str) -> None:
         """Take note of what else was found."""
@@ -94,10 +99,15 @@ class Results:
 
 
 def _line(fault: Fault, records: Sequence[Record]) -> str:
-    ratios = [each.ratio for each in records if each.passed]
-    count = f"{len(ratios)} of {len(records)}" if records else "not run"
-    times = [f"{statistics.median(ratios):.1f} ×", f"{max(ratios):.1f} ×"] if ratios else ["", ""]
-    return f"| {' | '.join([fault.number, fault.name, fault.expected, count, *times])} |"
+    passed = [each for each in records if each.passed]
+    count = f"{len(passed)} of {len(records)}" if records else "not run"
+    times = _times([each.ratio for each in passed])
+    beyond = _times([each.beyond for each in passed if each.beyond is not None])
+    return f"| {' | '.join([fault.number, fault.name, fault.expected, count, *times, *beyond])} |"
+
+
+def _times(ratios: Sequence[float]) -> list[str]:
+    return [f"{statistics.median(ratios):.1f} ×", f"{max(ratios):.1f} ×"] if ratios else ["", ""]
 
 
 def commit() -> str:

@@ -63,4 +63,5 @@ def test_whenever_it_is_disturbed_a_sweep_ends_as_if_nothing_had_happened(
         oracle.check(sweep.sweep, calm.rows, sweep.uri)
         passed = True
     finally:
-        results.add(fault.number, number, passed, sweep.seconds / calm.seconds)
+        beyond = sweep.seconds_beyond(calm.restart) / calm.seconds
+        results.add(fault.number, number, passed, sweep.seconds / calm.seconds, beyond)

@@ -13,17 +13,17 @@ def line(folder: Path, fault: str) -> str:
 
 def test_rounds_of_several_runs_add_up_and_the_newest_record_of_a_round_counts(tmp_path: Path) -> None:
     first = Results()
-    first.add("F01", 1, True, 2.0)
-    first.add("F01", 2, False, 9.0)
+    first.add("F01", 1, True, 2.0, 1.5)
+    first.add("F01", 2, False, 9.0, 8.5)
     first.say("kills", "The driver was killed.")
     first.write(tmp_path, trials=5, epochs=12)
-    assert "| 1 of 2 | 2.0 × | 2.0 × |" in line(tmp_path, "F01")
+    assert "| 1 of 2 | 2.0 × | 2.0 × | 1.5 × | 1.5 × |" in line(tmp_path, "F01")
     again = Results.read(tmp_path / RECORDS)
     assert again.passed("F01", 1)
     assert not again.passed("F01", 2)
-    again.add("F01", 2, True, 3.0)
+    again.add("F01", 2, True, 3.0, 1.0)
     again.write(tmp_path, trials=5, epochs=12)
-    assert "| 2 of 2 | 2.5 × | 3.0 × |" in line(tmp_path, "F01")
+    assert "| 2 of 2 | 2.5 × | 3.0 × | 1.2 × | 1.5 × |" in line(tmp_path, "F01")
     assert "| not run |" in line(tmp_path, "F02")
     assert "The driver was killed." in (tmp_path / TABLE).read_text()
 

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     import torch
 
 _SIZE = 768
-_FEWEST, _MOST = 5, 50
+_FEWEST, _SECONDS = 5, 0.5
 # Below this gain the rounding of bf16 buys nothing worth having.
 WORTHWHILE = 1.3
-# A gain, or a loss, beyond this is no accident.
+# A gain beyond this is no accident.
 _CLEAR = 2.0
 
 
@@ -33,8 +33,8 @@ class Hardware:
 def probe() -> Hardware:
     """Time fp32 and bf16 matrix products side by side, interleaved, and compare the best of each.
 
-    The best, as other processes only ever make one slower, and for as long as the two are close: Ray is starting on the
-    same cores, and what is decided here may double the time of a sweep.
+    The best, as other processes only ever make one slower, and for half a second where no gain is clear before: Ray is
+    starting on the same cores, and what is decided here may double the time of a sweep.
     """
     import torch
 
@@ -47,16 +47,16 @@ def probe() -> Hardware:
     half = single.to(torch.bfloat16)
     single @ single, half @ half
     best = [float("inf"), float("inf")]
-    gain = 1.0
-    for number in range(_MOST):
-        if number >= _FEWEST and not 1 / _CLEAR < gain < _CLEAR:
-            break
+    gain, number, spent = 0.0, 0, 0.0
+    while number < _FEWEST or (gain < _CLEAR and spent < _SECONDS):
+        number += 1
         for which, matrix in enumerate((single, half)):
             began = time.perf_counter()
             matrix @ matrix
             if cuda:
                 torch.cuda.synchronize()
-            best[which] = min(best[which], time.perf_counter() - began)
+            took = time.perf_counter() - began
+            best[which], spent = min(best[which], took), spent + took
         gain = best[0] / best[1]
     return Hardware(name, bf16_supported=True, bf16_gain=gain)
 

@@ -67,11 +67,12 @@ def _may_pass(error: Exception) -> bool:
     if any(isinstance(reason, away) for reason in _reasons(error)):
         return False
     if isinstance(error, requests.HTTPError) and error.response is not None:
-        return error.response.status_code >= 500 or error.response.status_code in _NOT_NOW
-    if isinstance(error, MlflowException):
+        code = error.response.status_code
+    elif isinstance(error, MlflowException):
         code = error.get_http_status_code()
-        return code >= 500 or code in _NOT_NOW
-    return isinstance(error, requests.RequestException)
+    else:
+        return isinstance(error, requests.RequestException)
+    return code >= 500 or code in _NOT_NOW
 
 
 def _reasons(error: BaseException | None) -> Iterator[BaseException]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from workflows.tracking import content
+from workflows.tracking import content, uploads
 from workflows.tracking.repeating import Repeating
 
 _BATCH = 1000
@@ -147,6 +147,5 @@ def log_data_sets(client: Any, run_id: str, data: dict[str, Any]) -> None:
 
 def log_folder(client: Any, run_id: str, folder: Path) -> None:
     """Add the files of a folder to a run's artifacts, one by one, so that a lost one is no reason to send all again."""
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        parent = path.parent.relative_to(folder).as_posix()
-        client.log_artifact(run_id, str(path), None if parent == "." else parent)
+    for path, parent in uploads.contents(folder):
+        client.log_artifact(run_id, str(path), parent)

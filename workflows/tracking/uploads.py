@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # A store that takes less than this many bytes a second is as good as away.
 _SLOWEST = 100_000
+
+
+def contents(folder: Path) -> Iterator[tuple[Path, str | None]]:
+    """The files of a folder, and for each the folder within it where it lies, None at the top."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        parent = path.parent.relative_to(folder).as_posix()
+        yield path, None if parent == "." else parent
 
 
 class Uploads:
@@ -34,13 +41,12 @@ class Uploads:
 
         Raises what `put` raises. The folder must not change between tries.
         """
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        for path, parent in contents(folder):
             if (to, path) in self._arrived:
                 continue
-            parent = path.parent.relative_to(folder).as_posix()
             self._on_its_way = path.stat().st_size
             try:
-                put(str(path), None if parent == "." else parent)
+                put(str(path), parent)
                 self._arrived.add((to, path))
             finally:
                 self._on_its_way = 0

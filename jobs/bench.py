@@ -79,7 +79,7 @@ def bench(
 
 
 def _show(found: Comparison, console: Console) -> None:
-    table = Table("contender", "seconds", "× of Fleetune", "GFLOP/s", "share of bf16 peak", "best trial (validation)")
+    table = Table("contender", "seconds", "× of Fleetune", "GFLOP/s", "share of the peak", "best trial (validation)")
     for row in found.rows:
         speed = found.flops / row.median
         table.add_row(
@@ -87,7 +87,7 @@ def _show(found: Comparison, console: Console) -> None:
             f"{row.median:.1f}" + (" (scaled)" if row.scaled else ""),
             f"{found.ratio(row):.1f}",
             f"{speed / 1e9:.1f}",
-            f"{speed / found.peak_flops['bf16']:.0%}",
+            f"{speed / found.peak:.0%}",
             "not scored" if row.best is None else escape(f"{row.best[1]:.3f}  {row.best[0]}"),
         )
     texts = " / ".join(f"{count:,} {split}" for split, count in found.texts.items())
@@ -96,7 +96,7 @@ def _show(found: Comparison, console: Console) -> None:
     )
     console.print(table)
     peaks = ", ".join(f"{name} {peak / 1e9:.0f} GFLOP/s" for name, peak in found.peak_flops.items())
-    least = found.flops / found.peak_flops["bf16"]
+    least = found.flops / found.peak
     console.print(f"matrix products of all trials: {found.flops / 1e12:.1f} TFLOP, {least:.0f} s at the peak ({peaks})")
 
 

@@ -44,7 +44,7 @@ def throughput(
         rounds,
         console.print,
     )
-    table = Table("shape", "tokens per text", "way", "tokens/s", "share of bf16 peak")
+    table = Table("shape", "tokens per text", "way", "tokens/s", "share of the peak")
     for speed in found.speeds:
         table.add_row(
             speed.shape,

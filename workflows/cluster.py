@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 from trainables.arguments import Precision
 from trainables.errors import BadInput, InfrastructureError
-from trainables.precision import WORTHWHILE, probe
+from trainables.precision import probe
 from trainables.trainable import prepare_process
 from workflows.config import ResourcesConfig
 from workflows.interrupts import handlers_kept
@@ -172,7 +172,7 @@ def choose_precision(wanted: bool | None, found: Cluster, request: Request) -> P
     hardware = _here(probe, request.cpus) if is_here else _on_worker(probe, request, (), calls=1)
     if wanted and not hardware.bf16_supported:
         raise BadInput(f"training.bf16: true, but {hardware.device} has no bf16; set it to false or null")
-    return "bf16" if wanted or hardware.bf16_gain >= WORTHWHILE else "fp32"
+    return "bf16" if wanted or hardware.is_bf16_worthwhile else "fp32"
 
 
 def _here(function: Callable[[], Result], threads: int) -> Result:

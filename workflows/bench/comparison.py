@@ -36,7 +36,7 @@ class Row(Frozen):
 
 
 class Comparison(Frozen):
-    """A whole benchmark. `peak_flops` is of fp32 and bf16 matrix products on all cores of `processor`."""
+    """A whole benchmark. `peak_flops` is of matrix products on all cores of `processor`, by precision."""
 
     processor: str
     cores: int
@@ -47,6 +47,11 @@ class Comparison(Frozen):
     flops: float
     peak_flops: dict[str, float]
     rows: tuple[Row, ...]
+
+    @property
+    def peak(self) -> float:
+        """FLOP/s of matrix products in whichever precision is faster here."""
+        return max(self.peak_flops.values())
 
     def ratio(self, row: Row) -> float:
         """How many times as long a contender takes as Fleetune with nothing cached (or whoever stands last)."""

@@ -63,7 +63,7 @@ def hf_trainer(bench: Bench) -> Run:
 
 
 def hf_trainer_tuned(bench: Bench) -> Run:
-    """The same with bf16 and batches of similar length."""
+    """The same with batches of similar length, and bf16 where the hardware gains by it."""
     return run_module("workflows.bench.hf_trainer", bench, ["tuned"])
 
 

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainables.precision import probe
+
 if TYPE_CHECKING:
     import torch
 
@@ -15,12 +17,16 @@ _PRODUCTS = 5
 
 
 def peak_flops(device: torch.device) -> dict[str, float]:
-    """FLOP/s of a square matrix product in fp32 and bf16, on all cores or on the GPU: the best of several."""
+    """FLOP/s of a square matrix product in fp32, on all cores or on the GPU: the best of several.
+
+    And in bf16, where the hardware gains by it: a CPU that has none would take minutes.
+    """
     import torch
 
     size = _SIZES[device.type]
     found: dict[str, float] = {}
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+    dtypes = {"fp32": torch.float32} | ({"bf16": torch.bfloat16} if probe().is_bf16_worthwhile else {})
+    for name, dtype in dtypes.items():
         matrix: Any = torch.randn(size, size, device=device).to(dtype)
         matrix @ matrix
         seconds = []

@@ -1,6 +1,7 @@
 """Hugging Face's Trainer and its `hyperparameter_search(backend="ray")`, as their documentation advises.
 
-`python -m workflows.bench.hf_trainer WORK.json OUT.json [tuned]`: `tuned` adds bf16 and batches of similar length.
+`python -m workflows.bench.hf_trainer WORK.json OUT.json [tuned]`: `tuned` adds batches of similar length, and
+bf16 where this hardware gains by it.
 Nothing is saved, and no test split is scored, which Fleetune does both.
 """
 
@@ -24,7 +25,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from trainables import freeze, models
+from trainables import freeze, models, precision
 from trainables.training import pick_device
 from workflows.bench.work import Work
 
@@ -117,7 +118,7 @@ def _arguments(work: Work, folder: str, *, tuned: bool) -> TrainingArguments:
         weight_decay=wanted.weight_decay,
         warmup_steps=wanted.warmup_steps,
         seed=work.seed,
-        bf16=tuned,
+        bf16=tuned and precision.probe().is_bf16_worthwhile,
         train_sampling_strategy="group_by_length" if tuned else "random",
         disable_tqdm=True,
     )

@@ -90,7 +90,7 @@ def ways(device: torch.device) -> Mapping[str, Way]:
 
 
 class Speed(Frozen):
-    """One way on one shape and length: medians of all rounds. `mfu` is the share of the bf16 peak."""
+    """One way on one shape and length: medians of all rounds. `mfu` is the share of the faster peak."""
 
     shape: str
     tokens_per_text: int
@@ -120,7 +120,7 @@ def measure(
     speeds = []
     for name in shapes:
         for length in lengths:
-            speeds += _speeds(name, length, batch_size, steps, rounds, device, peaks["bf16"])
+            speeds += _speeds(name, length, batch_size, steps, rounds, device, max(peaks.values()))
             tell(f"{name} · {length} tokens: {speeds[-1].tokens_per_second:,.0f} tokens/s, {speeds[-1].way}")
     return Throughput(device=processor(), peak_flops=peaks, batch_size=batch_size, speeds=tuple(speeds))
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
+from rich.console import Console
+
 from trainables.arguments import Precision
 from trainables.errors import BadInput, InfrastructureError
 from trainables.precision import probe
@@ -30,6 +32,8 @@ _MODELS = (
 _BASELINES = ("sklearn.feature_extraction.text", "sklearn.linear_model")
 _OBJECT_STORE_BYTES = 100 * 2**20
 _RETRIES = 2
+# A gain below this is no noise: such hardware has no bf16 of its own.
+_EMULATED = 0.5
 # Far longer than it takes to measure or export the largest encoder: who needs more hangs, or gets no worker.
 _CALL_SECONDS = 1800
 _GLANCE_SECONDS = 0.2
@@ -160,19 +164,25 @@ def import_torch() -> None:
     _import(("torch",))
 
 
-def choose_precision(wanted: bool | None, found: Cluster, request: Request) -> Precision:
+def choose_precision(wanted: bool | None, found: Cluster, request: Request, console: Console) -> Precision:
     """Resolve `training.bf16` for the whole sweep: as asked, else where a probe of the hardware shows a gain.
 
-    The hardware is that of a worker. Where that is this machine's CPU it is probed here, which saves a process.
-    Raises BadInput where bf16 was asked for and the device has none.
+    The hardware is that of a worker. Where that is this machine's CPU it is probed here, which saves a process. A
+    warning says so where bf16 was asked for and is merely emulated. Raises BadInput where the device has none.
     """
     if wanted is False:
         return "fp32"
     is_here = found.is_own and not found.gpus
     hardware = _here(probe, request.cpus) if is_here else _on_worker(probe, request, (), calls=1)
-    if wanted and not hardware.bf16_supported:
+    if wanted is None:
+        return "bf16" if hardware.is_bf16_worthwhile else "fp32"
+    if not hardware.bf16_supported:
         raise BadInput(f"training.bf16: true, but {hardware.device} has no bf16; set it to false or null")
-    return "bf16" if wanted or hardware.is_bf16_worthwhile else "fp32"
+    if hardware.bf16_gain < _EMULATED:
+        slower = f"{1 / hardware.bf16_gain:.0f} times as long as in fp32 on this hardware ({hardware.device})"
+        warning = f"  warning: training.bf16: true, but products in bf16 take {slower}; null would choose fp32"
+        console.print(warning, highlight=False, markup=False, soft_wrap=True)
+    return "bf16"
 
 
 def _here(function: Callable[[], Result], threads: int) -> Result:

@@ -122,7 +122,8 @@ def _probed(prepared: Prepared, reading: float, console: Console) -> Outlook:
             problems = preflight.find(prepared, found, request)
             before, (prepared, unread) = prepared, tokens.result()
             check.announce_tokens(before, prepared, unread, console)
-            precision = prepared.kept_precision or cluster.choose_precision(config.training.bf16, found, request)
+            wanted = config.training.bf16
+            precision = prepared.kept_precision or cluster.choose_precision(wanted, found, request, console)
             more = baselines.result()
         starting = time.perf_counter() - began + more
         slots = found.slots(request, config.resources.max_concurrent_trials)

@@ -169,7 +169,8 @@ def _run(prepared: Prepared, holding: Lease, received: Received, console: Consol
             # Before the hardware is probed, which wants quiet.
             before, (prepared, unread) = prepared, tokens.result()
             check.announce_tokens(before, prepared, unread, console)
-            precision = prepared.kept_precision or cluster.choose_precision(config.training.bf16, found, request)
+            wanted = config.training.bf16
+            precision = prepared.kept_precision or cluster.choose_precision(wanted, found, request, console)
             baselines.result()
         slots = found.slots(request, config.resources.max_concurrent_trials)
         planned = prepared.plan(precision)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.bad_input.config_rows import CONFIG_ROWS
 from tests.bad_input.data_rows import DATA_ROWS, csv
@@ -138,7 +139,16 @@ def test_bf16_is_refused_where_the_device_has_none(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(cluster, "probe", lambda: Hardware("an old card", bf16_supported=False, bf16_gain=0.0))
     here = Cluster((Node("127.0.0.1", 2, 0, "n"),), is_own=True)
     with pytest.raises(BadInput, match=r"training\.bf16: true, but an old card has no bf16; set it to false or null"):
-        choose_precision(True, here, Request(1, 0))
+        choose_precision(True, here, Request(1, 0), Console())
+
+
+def test_bf16_that_is_only_emulated_is_used_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cluster, "probe", lambda: Hardware("cpu", bf16_supported=True, bf16_gain=0.01))
+    here = Cluster((Node("127.0.0.1", 2, 0, "n"),), is_own=True)
+    assert choose_precision(True, here, Request(1, 0), Console()) == "bf16"
+    assert "products in bf16 take 100 times as long as in fp32" in capsys.readouterr().out
 
 
 def test_data_that_changed_since_the_sweep_began_are_refused_with_both_fingerprints(folder: Path) -> None:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from trainables.errors import InfrastructureError
 from trainables.precision import WORTHWHILE, Hardware
@@ -103,14 +104,15 @@ def test_precision_is_probed_on_the_cpu_of_a_worker_with_as_many_threads(
 
     monkeypatch.setattr(module, "probe", probe)
     before = torch.get_num_threads()
-    assert choose_precision(None, cluster, Request(cpus=before + 1, gpus=0)) == "bf16"
+    assert choose_precision(None, cluster, Request(cpus=before + 1, gpus=0), Console()) == "bf16"
     assert seen == [(os.getpid(), before + 1)]
     assert torch.get_num_threads() == before
 
 
 def test_elsewhere_precision_is_probed_on_a_worker(cluster: Cluster) -> None:
     elsewhere = dataclasses.replace(cluster, is_own=False)
-    assert choose_precision(None, elsewhere, ONE) == choose_precision(None, cluster, ONE)
+    console = Console()
+    assert choose_precision(None, elsewhere, ONE, console) == choose_precision(None, cluster, ONE, console)
 
 
 @pytest.mark.quick

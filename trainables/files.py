@@ -62,7 +62,7 @@ def is_listed(path: Path) -> bool:
 def write_text(path: Path, text: str) -> None:
     """Write a file atomically: readers see the old content or the new, never a part."""
     make_folder(path.parent)
-    with _replacing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+    with new_file(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
@@ -105,24 +105,40 @@ def write_parquet(path: Path, table: Any) -> None:
     """Write a pyarrow table atomically."""
     import pyarrow.parquet
 
-    with _replacing(path) as temporary:
+    with new_file(path) as temporary:
         pyarrow.parquet.write_table(table, temporary)
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary file beside `path` that takes its place when the block ends without an error."""
+def new_file(path: Path, *, replace: bool = True, mode: int = 0o644) -> Iterator[Path]:
+    """Yield a temporary file beside `path` that takes its place when the block ends without an error.
+
+    Where `path` is there by then, it is replaced, or with `replace=False` left as it is. `mode` is what it permits.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
         # mkstemp's files are for their owner alone; workers and servers may run under another user.
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
+        temporary.chmod(mode)
+        if replace:
+            temporary.replace(path)
+        else:
+            _place(temporary, path)
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
+
+
+def _place(temporary: Path, path: Path) -> None:
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        pass
+    except OSError:
+        # A file system without hard links has no other way to lose against a writer of the same moment.
+        if not path.exists():
+            temporary.replace(path)
 
 
 @contextlib.contextmanager

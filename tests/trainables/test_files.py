@@ -17,6 +17,7 @@ from trainables.files import (
     COMMIT,
     is_committed,
     new_directory,
+    new_file,
     read_json,
     remove_scratch,
     verify,
@@ -94,6 +95,26 @@ def test_of_several_that_make_one_directory_at_once_the_first_stays_or_the_last_
                 (fast / "content").write_text("first")
         verify(final)
         assert (final / "content").read_text() == expected
+    assert sorted(os.listdir(tmp_path)) == ["False", "True"]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_of_several_that_make_one_file_at_once_the_first_stays_or_the_last_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    if not has_links:
+
+        def refused(*_: object) -> None:
+            raise PermissionError("no hard links here")
+
+        monkeypatch.setattr(os, "link", refused)
+    for replace, expected in ((False, "first"), (True, "second")):
+        final = tmp_path / str(replace)
+        with new_file(final, replace=replace) as slow:
+            slow.write_text("second")
+            with new_file(final, replace=replace) as fast:
+                fast.write_text("first")
+        assert final.read_text() == expected
     assert sorted(os.listdir(tmp_path)) == ["False", "True"]
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainables.files import new_file
 from workflows.tracking import content, uploads
 from workflows.tracking.repeating import Repeating
 
@@ -38,14 +41,45 @@ def import_client() -> type[Any]:
 def open_client(uri: str) -> Any:
     """An MlflowClient that is quiet, asks again where that may help, and gives up soon.
 
-    Creates and migrates a sqlite store that is not there yet.
+    Creates an sqlite store that is not there yet, whole or not at all.
     """
     client = import_client()
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).absolute().parent.mkdir(parents=True, exist_ok=True)
+    if path := _sqlite_file(uri):
+        _create(path)
     return Repeating(client(tracking_uri=uri, registry_uri=uri))
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    """The file that an sqlite URI names, if it names one."""
+    from sqlalchemy import make_url
+
+    if not uri.startswith("sqlite:"):
+        return None
+    name = make_url(uri).database
+    return Path(name).absolute() if name and name != ":memory:" and not name.startswith("file:") else None
+
+
+def _create(path: Path) -> None:
+    """Make MLflow's store in an sqlite file, unless that is there.
+
+    MLflow makes one by dozens of migrations, which sqlite does not undo: killed amid them, or with two processes at
+    them at once, it leaves a file that it can never open again (mlflow/mlflow#19943). So it is made elsewhere, and
+    whoever comes first with a whole one has made it.
+    """
+    if path.exists():
+        return
+    from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="fleetune-store-") as scratch:
+        made = Path(scratch) / path.name
+        SqlAlchemyStore(f"sqlite:///{made}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+        # It permits what the user's other files permit: others may write to it too.
+        with new_file(path, replace=False, mode=made.stat().st_mode & 0o777) as new:
+            shutil.copyfile(made, new)
 
 
 def missing_driver(uri: str) -> str | None:

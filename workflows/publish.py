@@ -54,7 +54,8 @@ def measure(
                 )
         except FleetuneError as error:
             why = redact(str(error))
-            console.print(escape(f"inference of {which} was not measured: {why}"), soft_wrap=True)
+            told = f"inference of {which} was not measured: {why}; the same command again measures it"
+            console.print(escape(told), soft_wrap=True)
         else:
             cost.write(prepared.sweep.inference_cost(graph.graph_id))
 

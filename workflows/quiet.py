@@ -49,7 +49,10 @@ def logged_to(log: Path) -> Iterator[None]:
 
 
 class _Redacted(io.TextIOBase):
-    """Passes whole lines on to a file, without secrets; the lines of a private key together."""
+    """Passes whole lines on to a file, without secrets; the lines of a private key together.
+
+    Where the file cannot be written, as on a full disk, nothing is said of that: whoever needs the disk will say so.
+    """
 
     def __init__(self, file: TextIO) -> None:
         self._file, self._held = file, ""
@@ -64,27 +67,37 @@ class _Redacted(io.TextIOBase):
         self._held += text
         whole, newline, rest = self._held.rpartition("\n")
         if newline and whole.count("-----BEGIN") <= whole.count("-----END"):
-            self._file.write(redact(whole + newline))
             self._held = rest
+            self._pass_on(whole + newline)
         return len(text)
 
     def close(self) -> None:
         """What is held goes too; the file itself stays open."""
         if not self.closed:
-            self._file.write(redact(self._held))
+            self._pass_on(self._held)
         super().close()
+
+    def _pass_on(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._file.write(redact(text))
+            self._file.flush()
 
 
 @contextlib.contextmanager
 def printed_to(log: Path) -> Iterator[None]:
     """Inside the block what Python code prints goes to the end of a file, without secrets."""
-    with (
-        log.open("a", encoding="utf-8") as stream,
-        contextlib.closing(_Redacted(stream)) as redacted,
-        contextlib.redirect_stdout(redacted),
-        contextlib.redirect_stderr(redacted),
-    ):
-        yield
+    stream = log.open("a", encoding="utf-8")
+    try:
+        with (
+            contextlib.closing(_Redacted(stream)) as redacted,
+            contextlib.redirect_stdout(redacted),
+            contextlib.redirect_stderr(redacted),
+        ):
+            yield
+    finally:
+        # What it has not written by now, it has no room for.
+        with contextlib.suppress(OSError):
+            stream.close()
 
 
 def _loggers(root: str) -> Iterator[logging.Logger]:

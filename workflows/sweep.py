@@ -49,7 +49,7 @@ from workflows.leaderboard import Leaderboard
 from workflows.lease import Lease
 from workflows.plan import PlannedTrial
 from workflows.prepare import Prepared, phase, prepare
-from workflows.quiet import logged_to
+from workflows.quiet import logged_to, printed_to
 from workflows.report import write_report
 from workflows.sweep_file import load
 from workflows.tracking import store
@@ -164,6 +164,7 @@ def _run(prepared: Prepared, holding: Lease, received: Received, console: Consol
         with phase(console, "starting Ray"):
             found = stack.enter_context(cluster.connect())
             stack.enter_context(logged_to(sweep.driver_log))
+            stack.enter_context(printed_to(sweep.driver_log))
             request = found.request(config.resources)
             preflight.check(prepared, found, request)
             # Before the hardware is probed, which wants quiet.
@@ -254,7 +255,13 @@ def _publish(
 
     def export(trial_id: str, folder: Path, packed: bool) -> None:
         arguments = (prepared.sweep, trial_id, folder, packed)
-        cluster.run_on_worker(publish.export_checked, request, *arguments, given_up=given_up)
+        try:
+            cluster.run_on_worker(publish.export_checked, request, *arguments, given_up=given_up)
+        except InfrastructureError as error:
+            raise InfrastructureError(
+                f"the checkpoint of {trial_id} was not exported for MLflow: {error}. What was done is kept; the same "
+                "command continues"
+            ) from error
 
     mark = Mark.read(prepared.sweep, prepared.tracking_uri, prepared.experiment)
     publish.publish(prepared.sweep, ranked, prepared.config.tracking, mark, export, writer, exports)

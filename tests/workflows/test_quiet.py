@@ -33,3 +33,12 @@ def test_what_rays_loggers_say_goes_to_the_log_without_secrets(tmp_path: Path) -
             logger.error("failed: %s", planted.text)
     assert leaked(log.read_text()) == []
     assert log.read_text().count("failed:") == len(SECRETS)
+
+
+def test_where_the_log_cannot_be_written_what_is_done_meanwhile_goes_on() -> None:
+    done: list[str] = []
+    with printed_to(Path("/dev/full")):
+        sys.stdout.write("what nobody will read\n")
+        sys.stderr.write("the rest")
+        done.append("the sweep")
+    assert done == ["the sweep"]

@@ -53,10 +53,10 @@ def open_client(uri: str) -> Any:
 
 def _sqlite_file(uri: str) -> Path | None:
     """The file that an sqlite URI names, if it names one."""
-    from sqlalchemy import make_url
-
     if not uri.startswith("sqlite:"):
         return None
+    from sqlalchemy import make_url
+
     name = make_url(uri).database
     return Path(name).absolute() if name and name != ":memory:" and not name.startswith("file:") else None
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from trainables.directory import SweepDirectory, TrialDirectory
-from trainables.errors import CorruptFile, FleetuneError
+from trainables.errors import CorruptFile, FleetuneError, InfrastructureError
 from trainables.files import verify
 from trainables.records import Result
 from trainables.redaction import redact
@@ -81,13 +81,19 @@ def publish(
     """Hand the checkpoints that MLflow is to have to the writer, each written to `exports` by `export`.
 
     `export` is `export_checked` of the sweep, wherever it runs. Nothing is exported twice: a champion that the store
-    of the `mark` has already is left as it is.
+    of the `mark` has already is left as it is. Raises CorruptFile where a checkpoint is damaged, which is forgotten so
+    that the same command trains it anew, InfrastructureError where the worker that exports is lost.
     """
     for trial_id, name in unpublished(board, tracking, mark).items():
         try:
             export(trial_id, exports / trial_id, name is not None)
         except CorruptFile as error:
             raise CorruptFile(f"{error}{_forgotten(sweep.trial(trial_id))}") from None
+        except InfrastructureError as error:
+            raise InfrastructureError(
+                f"the checkpoint of {trial_id} was not exported for MLflow: {error}. What was done is kept; the same "
+                "command continues"
+            ) from error
         writer.publish(trial_id, exports / trial_id, name)
 
 

@@ -255,13 +255,7 @@ def _publish(
 
     def export(trial_id: str, folder: Path, packed: bool) -> None:
         arguments = (prepared.sweep, trial_id, folder, packed)
-        try:
-            cluster.run_on_worker(publish.export_checked, request, *arguments, given_up=given_up)
-        except InfrastructureError as error:
-            raise InfrastructureError(
-                f"the checkpoint of {trial_id} was not exported for MLflow: {error}. What was done is kept; the same "
-                "command continues"
-            ) from error
+        cluster.run_on_worker(publish.export_checked, request, *arguments, given_up=given_up)
 
     mark = Mark.read(prepared.sweep, prepared.tracking_uri, prepared.experiment)
     publish.publish(prepared.sweep, ranked, prepared.config.tracking, mark, export, writer, exports)

@@ -126,19 +126,23 @@ def new_file(path: Path, *, replace: bool = True, mode: int = 0o644) -> Iterator
             temporary.replace(path)
         else:
             _place(temporary, path)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
 
 
 def _place(temporary: Path, path: Path) -> None:
+    """Move a file to `path`, unless something is there; then it goes."""
     try:
         path.hardlink_to(temporary)
     except FileExistsError:
         pass
     except OSError:
-        # A file system without hard links has no other way to lose against a writer of the same moment.
+        # A file system without hard links: a writer of the same moment may be overwritten.
         if not path.exists():
             temporary.replace(path)
+            return
+    temporary.unlink()
 
 
 @contextlib.contextmanager

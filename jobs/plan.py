@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,7 +47,7 @@ def plan(
     from workflows.outlook import look_ahead
     from workflows.printable import json_line
 
-    outlook = look_ahead(config, overrides, Screen(stderr=True) if as_json else output(), probe=probe)
+    outlook = look_ahead(config, overrides, Screen(file=sys.stderr) if as_json else output(), probe=probe)
     if as_json:
         say(json_line(_as_json(outlook)))
     else:

@@ -18,7 +18,8 @@ from workflows import plan
 from workflows.audit import checks, tokens
 from workflows.audit.finding import Checked, Finding
 from workflows.config import CheckConfig, SweepConfig
-from workflows.prepare import Prepared, phase, prepare
+from workflows.prepare import Prepared, prepare
+from workflows.spinner import phase
 from workflows.sweep_file import load
 
 # How long a sweep waits for another process that is making the tokens which it wants to look at.

@@ -13,7 +13,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +29,6 @@ from workflows import attempts, cluster
 from workflows.cluster import Request
 from workflows.endings import Loss, record_stopped
 from workflows.handed import Group, Handed, OnReport, Source
-from workflows.quiet import printed_to
 from workflows.silence import Silence
 
 # How Ray's messages tell of a worker that its memory monitor killed.
@@ -77,17 +76,17 @@ def dispatch(
 
     A trial without a step for `trial_timeout` seconds is ended by its worker; a worker that is not heard of for still
     longer is ended from here, and counts as lost. `on_report` is called in this thread with each report of a worker:
-    {"trial", "status", …}. `log` takes what Ray and Tune would print. Tune gives up as a whole
-    when Ray's memory monitor kills a worker (it handles only actor errors), so what is left is dispatched again,
-    what may have taken the memory first and alone. Raises OSError where the storage does not take a trial's end,
+    {"trial", "status", …}. `log` is where what Tune prints goes by now. Tune gives up as a whole when Ray's memory
+    monitor kills a worker (it handles only actor errors), so what is left is dispatched again, what may have taken the
+    memory first and alone. Raises OSError where the storage does not take a trial's end,
     InfrastructureError where Tune ends without having run anything, or where for five minutes (or `trial_timeout`, if
     that is shorter) no node was there that could run a trial.
     """
+    _set_up_tune()
     handed = Handed(source, on_report)
     while handed.more():
         before = len(handed.seen)
-        with _quiet(log):
-            loss = _fit(handed, request, 1 if handed.is_alone else slots, trial_timeout, on_report, halving)
+        loss = _fit(handed, request, 1 if handed.is_alone else slots, trial_timeout, on_report, halving)
         handed.take_back(loss)
         if len(handed.seen) == before:
             raise InfrastructureError(f"Ray Tune ended before it ran a trial; what it said is in {log}")
@@ -363,9 +362,8 @@ def _group(trial: Any) -> Group:
     return [TrialDirectory(Path(folder)) for folder in trial.config["trials"]]
 
 
-@contextlib.contextmanager
-def _quiet(log: Path) -> Iterator[None]:
-    """Send what Ray and Tune print to a file. The progress table writes to the real terminal all the same."""
+def _set_up_tune() -> None:
+    """Tune takes these from the environment only."""
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "4")
     # Tune would write all that it knows of all trials again and again; nobody reads it.
@@ -374,5 +372,3 @@ def _quiet(log: Path) -> Iterator[None]:
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     # Ctrl-C is ours: Tune would swallow the first one.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    with printed_to(log):
-        yield

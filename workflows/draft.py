@@ -32,8 +32,8 @@ from workflows.data.sources import Request, Rows, load
 from workflows.data.splits import normalised
 from workflows.data.texts import text_frame
 from workflows.draft_file import remark, sweep_file
-from workflows.prepare import phase
 from workflows.resolve import local_path
+from workflows.spinner import phase
 
 if TYPE_CHECKING:
     import numpy as np

@@ -30,12 +30,13 @@ from workflows.footprint import Footprint
 from workflows.forecast import Forecast
 from workflows.interrupts import interruptible
 from workflows.kinds import Kind
-from workflows.prepare import Prepared, phase, prepare
+from workflows.prepare import Prepared, prepare
 from workflows.probing import Timed
-from workflows.quiet import logged_to
+from workflows.quiet import off_screen
 from workflows.remaining import Left, Sharing, what_is_left
 from workflows.report import numbers
 from workflows.search import ALGORITHMS
+from workflows.spinner import phase
 from workflows.sweep_file import load
 
 _GPUS = Path("/proc/driver/nvidia/gpus")
@@ -114,7 +115,7 @@ def _probed(prepared: Prepared, reading: float, console: Console) -> Outlook:
         tokens = background.submit(check.with_tokens_if_possible, check.continued(prepared))
         with phase(console, "starting Ray"):
             found = stack.enter_context(cluster.connect())
-            stack.enter_context(logged_to(scratch / "ray.log"))
+            stack.enter_context(off_screen(scratch / "ray.log"))
             try:
                 request = found.request(config.resources)
             except InfrastructureError as error:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from trainables.arguments import ModelSpec, Precision
 from trainables.directory import SweepDirectory
@@ -26,6 +23,7 @@ from workflows.data import dataset
 from workflows.data.dataset import LabelledData
 from workflows.plan import PlannedTrial, Planner
 from workflows.resolve import local_path, resolve_models
+from workflows.spinner import phase
 from workflows.tracking.writer import check_uri, default_uri
 
 _SHOWN = 8
@@ -136,14 +134,3 @@ def _storage(config: SweepConfig) -> Path:
         raise BadInput(
             f"storage: {folder}: cannot be written to: {error.strerror}; name a folder that can be (--set storage=…)"
         ) from None
-
-
-@contextlib.contextmanager
-def phase(console: Console, what: str) -> Iterator[None]:
-    """Show what is going on: a spinner on a terminal, a line when piped."""
-    if console.is_terminal:
-        with console.status(escape(f"{what} …")):
-            yield
-    else:
-        console.print(escape(f"{what} …"))
-        yield

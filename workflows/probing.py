@@ -26,7 +26,8 @@ from workflows import cluster, plan, trials
 from workflows.baselines import run_baseline
 from workflows.cluster import Request
 from workflows.kinds import Group, Kind, tokens_key
-from workflows.prepare import Prepared, phase
+from workflows.prepare import Prepared
+from workflows.spinner import phase, spinning
 
 # More kinds than these are not probed one by one: the rest counts as the nearest of those with the most work.
 _MOST_KINDS = 24
@@ -165,8 +166,8 @@ def _counted(console: Console, total: int) -> Iterator[Callable[[], None]]:
         return f"timing steps of every model and policy: {number} of {total}"
 
     if console.is_terminal:
-        with console.status(text(0)) as status:
-            yield lambda: status.update(text(next(done)))
+        with spinning(console, text(0)) as change:
+            yield lambda: change(text(next(done)))
     else:
         console.print(f"timing steps of {total} models and policies …")
         yield lambda: console.print(text(next(done)), highlight=False)

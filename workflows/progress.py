@@ -72,7 +72,15 @@ class Board:
             state.status, state.share, state.epoch = result.status, 1.0, result.epoch or 0
             state.best = result.metrics.get(f"validation/{self.metric}")
         self._began = time.monotonic()
-        self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=2, transient=True)
+        self._live = Live(
+            get_renderable=self._render,
+            console=self.console,
+            refresh_per_second=2,
+            transient=True,
+            # Otherwise it would bring to the screen what Ray prints, wherever that is sent.
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:

@@ -19,7 +19,8 @@ from workflows.cluster import Request
 from workflows.config import TrackingConfig
 from workflows.export import export_trial
 from workflows.leaderboard import Leaderboard
-from workflows.prepare import Prepared, phase
+from workflows.prepare import Prepared
+from workflows.spinner import phase
 from workflows.tracking import registry
 from workflows.tracking.mark import Mark
 from workflows.tracking.writer import Writer

@@ -26,7 +26,14 @@ class _Log(logging.FileHandler):
 
 
 @contextlib.contextmanager
-def logged_to(log: Path) -> Iterator[None]:
+def off_screen(log: Path) -> Iterator[None]:
+    """Inside the block what Python code prints, and what Ray's loggers say, goes to the end of a file."""
+    with _logged_to(log), _printed_to(log):
+        yield
+
+
+@contextlib.contextmanager
+def _logged_to(log: Path) -> Iterator[None]:
     """Inside the block Ray's loggers write to a file, and to nothing that was their screen.
 
     Ray keeps the stream that was stderr when it was imported, so that redirecting stderr later does not reach it.
@@ -84,7 +91,7 @@ class _Redacted(io.TextIOBase):
 
 
 @contextlib.contextmanager
-def printed_to(log: Path) -> Iterator[None]:
+def _printed_to(log: Path) -> Iterator[None]:
     """Inside the block what Python code prints goes to the end of a file, without secrets."""
     stream = log.open("a", encoding="utf-8")
     try:

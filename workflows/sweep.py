@@ -48,9 +48,10 @@ from workflows.interrupts import Received, interruptible
 from workflows.leaderboard import Leaderboard
 from workflows.lease import Lease
 from workflows.plan import PlannedTrial
-from workflows.prepare import Prepared, phase, prepare
-from workflows.quiet import logged_to, printed_to
+from workflows.prepare import Prepared, prepare
+from workflows.quiet import off_screen
 from workflows.report import write_report
+from workflows.spinner import phase
 from workflows.sweep_file import load
 from workflows.tracking import store
 from workflows.tracking.mark import Mark
@@ -163,8 +164,7 @@ def _run(prepared: Prepared, holding: Lease, received: Received, console: Consol
         background.submit(store.import_client)
         with phase(console, "starting Ray"):
             found = stack.enter_context(cluster.connect())
-            stack.enter_context(logged_to(sweep.driver_log))
-            stack.enter_context(printed_to(sweep.driver_log))
+            stack.enter_context(off_screen(sweep.driver_log))
             request = found.request(config.resources)
             preflight.check(prepared, found, request)
             # Before the hardware is probed, which wants quiet.

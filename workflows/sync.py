@@ -19,7 +19,7 @@ from workflows import lease, manifest, publish
 from workflows.config import TrackingConfig
 from workflows.interrupts import interruptible
 from workflows.leaderboard import Leaderboard
-from workflows.prepare import phase
+from workflows.spinner import phase
 from workflows.tracking.mark import Mark
 from workflows.tracking.writer import (
     LAST_WORDS_SECONDS,

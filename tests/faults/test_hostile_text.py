@@ -32,9 +32,9 @@ from workflows.baselines import run_baseline
 from workflows.config import SweepConfig, TrackingConfig
 from workflows.leaderboard import Leaderboard
 from workflows.plan import PlannedTrial
-from workflows.prepare import phase
 from workflows.printable import printable
 from workflows.progress import Board
+from workflows.spinner import phase
 from workflows.sweep import Outcome
 from workflows.tracking.mirror import Mirror
 from workflows.tracking.writer import default_uri

@@ -22,7 +22,7 @@ from trainables.records import Result
 from workflows import dispatch as module
 from workflows.cluster import Cluster, Request, connect, run_on_worker
 from workflows.dispatch import dispatch
-from workflows.quiet import logged_to
+from workflows.quiet import off_screen
 from workflows.search import Listed
 
 pytestmark = pytest.mark.slow
@@ -113,7 +113,7 @@ def run(
     sweep = begin(tmp_path / "sweep", trials=NAMES)
     monkeypatch.setattr(module, "train_group", worker(end))
     source = Listed([[sweep.trial(name)] for name in NAMES])
-    with logged_to(sweep.driver_log):
+    with off_screen(sweep.driver_log):
         dispatch(source, Request(1, 0), 2, trial_timeout=trial_timeout, on_report=lambda _: None, log=sweep.driver_log)
     return sweep
 

@@ -27,7 +27,7 @@ class _Log(logging.FileHandler):
 
 @contextlib.contextmanager
 def off_screen(log: Path) -> Iterator[None]:
-    """Inside the block what Python code prints, and what Ray's loggers say, goes to the end of a file."""
+    """Inside the block what Python code prints and Ray's loggers say goes to the end of a file, without secrets."""
     with _logged_to(log), _printed_to(log):
         yield
 
